@@ -1,0 +1,59 @@
+r"""Every error that pcbench raises on purpose, each a subclass of a builtin.
+
+Messages say what was received, what was needed and what to do next.  Errors that concern an implementation under
+test carry enough text to become a verdict without a traceback.
+"""
+
+from __future__ import annotations
+
+
+class PcbenchError(Exception):
+    """Base of everything pcbench raises on purpose; catch it to catch all of them."""
+
+
+class ProblemError(PcbenchError, ValueError):
+    """A problem, network or line of a problem is contradictory, impossible or misspelt."""
+
+
+class ManifestError(PcbenchError, ValueError):
+    """An adapter's manifest names a capability or a convention that does not exist, or contradicts itself."""
+
+
+class TheoryError(PcbenchError, ValueError):
+    """A closed form was asked about a network that it does not describe."""
+
+
+class UsageError(PcbenchError, ValueError):
+    """A command, option, law id or implementation name that pcbench does not know."""
+
+
+class MissingLibraryError(PcbenchError, ImportError):
+    """The library behind an adapter is not installed in the interpreter that was asked to run it."""
+
+
+class ImplementationError(PcbenchError, RuntimeError):
+    """Something went wrong inside an implementation under test; the subclass says what."""
+
+
+class AdapterError(ImplementationError):
+    """The adapter raised an exception; the message holds its type and text, `traceback` the rest."""
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+
+class ContractError(ImplementationError):
+    """An answer had the wrong shape, type or dtype, was not finite, or an input was overwritten."""
+
+
+class WorkerCrashError(ImplementationError):
+    """The worker process ended, was killed, ran out of memory or sent bytes that are no frame."""
+
+    def __init__(self, message: str, stderr: str = "") -> None:
+        super().__init__(message)
+        self.stderr = stderr
+
+
+class WorkerTimeoutError(ImplementationError):
+    """The implementation did not answer within the time allowed for one call."""

@@ -1,0 +1,1 @@
+"""Experiments built on the laws: scaling in width and depth, phase diagrams, figures."""
