@@ -15,13 +15,13 @@ import numpy as np
 from pcbench.errors import ProblemError
 
 ACTIVATIONS = ("linear", "tanh", "relu", "gelu", "gelu-tanh", "silu", "softplus")
-"""`gelu` is \\(z\\Phi(z)\\) exactly, `gelu-tanh` its usual approximation by a hyperbolic tangent."""
+r"""`gelu` is \(z\Phi(z)\) exactly, `gelu-tanh` its usual approximation by a hyperbolic tangent."""
 PLACEMENTS = ("before-weight", "after-weight")
 LOSSES = ("mse", "ce")
 DTYPES = ("float64", "float32")
 
 Activities = list[np.ndarray]
-"""The activities \\(z_1, \\dots, z_{L-1}\\), input side first, each `(batch, width)`; the clamped ends are not in it."""
+r"""The activities \(z_1, \dots, z_{L-1}\), input side first, each `(batch, width)`, without the clamped ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class Network:
 
     @property
     def depth(self) -> int:
-        """The number of weight matrices, \\(L\\)."""
+        r"""The number of weight matrices, \(L\)."""
         return len(self.weights)
 
     @property
