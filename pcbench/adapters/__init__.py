@@ -1,1 +1,90 @@
-"""Adapters: each speaks one library's own public API and declares how to read it."""
+"""Adapters: each speaks one library's own public API and declares how to read it.  This module is their register.
+
+The register is data: reading it imports no adapter and no library, which may live in other interpreters.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from pcbench.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterEntry:
+    """One adapter that comes with pcbench.
+
+    **Arguments:** `name` on the command line; `spec` of the object that answers, `module:attribute`; `description` in
+    one line; `install`, what to give to `pip install`, empty if it comes with pcbench; `probe`, the top-level module
+    whose presence in an interpreter means that the library is installed there.
+    """
+
+    name: str
+    spec: str
+    description: str
+    install: str
+    probe: str
+
+
+def _entries(*entries: AdapterEntry) -> dict[str, AdapterEntry]:
+    return {entry.name: entry for entry in entries}
+
+
+KNOWN: dict[str, AdapterEntry] = _entries(
+    AdapterEntry(
+        name="reference",
+        spec="pcbench.adapters.reference:implementation",
+        description="the PCN that comes with pcbench, in JAX",
+        install="",
+        probe="jax",
+    ),
+    AdapterEntry(
+        name="numpy",
+        spec="pcbench.adapters.numpy:implementation",
+        description="a plain, eager PCN in NumPy, written independently of the reference",
+        install="",
+        probe="numpy",
+    ),
+    AdapterEntry(
+        name="fabricpc",
+        spec="pcbench.adapters.fabricpc:implementation",
+        description="FabricPC: graphs of predictive coding nodes, in JAX",
+        install="fabricpc==0.6.0",
+        probe="fabricpc",
+    ),
+    AdapterEntry(
+        name="fabricpc-mupc",
+        spec="pcbench.adapters.fabricpc:mupc",
+        description="FabricPC with its own muPC scaling of predictions and of top-down gradients",
+        install="fabricpc==0.6.0",
+        probe="fabricpc",
+    ),
+)
+"""The adapters that come with pcbench, by name."""
+
+
+def resolve(name_or_spec: str) -> str:
+    """The spec behind what a user typed: a known name, `package.module:attribute`, or `path.py`, `path.py:attribute`.
+
+    A spec is returned as it is: whether it can be loaded is found out where it is loaded, perhaps by another
+    interpreter.
+
+    **Raises:** `UsageError` for a name that is neither known nor a spec.
+    """
+    text = name_or_spec.strip()
+    if text in KNOWN:
+        return KNOWN[text].spec
+    path, _, _ = text.rpartition(":") if ":" in text and not text.endswith(".py") else (text, "", "")
+    if path.endswith(".py"):
+        return text
+    module, colon, attribute = text.partition(":")
+    dotted = all(part.isidentifier() for part in (*module.split("."), *attribute.split(".")))
+    if colon and dotted:
+        return text
+    close = difflib.get_close_matches(text.lower(), KNOWN, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise UsageError(
+        f"implementation {name_or_spec!r} is not known{hint}  Known are {', '.join(KNOWN)}; "
+        "your own is given as package.module:attribute, path/to/file.py or path/to/file.py:attribute"
+    )

@@ -322,7 +322,7 @@ class NumpyPCN:
     def _closed_form(self, network: Network, input: np.ndarray, target: np.ndarray) -> np.ndarray:
         r"""The errors \(\varepsilon = J^\top v\) for which the output's error is \(v/\lambda\).
 
-        With \(J\) the derivative of the output by all errors, that is \((I/\lambda + J J^\top) v = y - \hat y\), a solve
+        With \(J\) the derivative of the output by all errors, \((I/\lambda + J J^\top) v = y - \hat y\): a solve
         of the size of the output; done again on what rounding left over.
         """
         rows = [np.eye(network.dims[-1], dtype=network.dtype)]
