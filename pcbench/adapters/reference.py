@@ -1,0 +1,209 @@
+r"""The adapter of the built-in JAX reference, an implementation like any other.
+
+Every call runs inside `jax.enable_x64(True)`, so that float64 networks are computed in float64 whatever the process
+has chosen, and nothing is switched on for anyone else.  Arrays go in as NumPy, come out as NumPy of the network's
+dtype, and a program is compiled once per shape, activation, placement, loss and dtype.
+"""
+
+from __future__ import annotations
+
+import platform
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from pcbench.implementation import Capabilities, Conventions, Equilibrium, Inference, Manifest
+from pcbench.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
+from pcbench.reference import equilibrium_linear, equilibrium_nonlinear, gradients, learning, variants
+from pcbench.reference import inference as inference_module
+from pcbench.reference.compilation import compilations, counted_jit
+from pcbench.reference.energy import layer_energies
+from pcbench.reference.equilibrium import Outcome
+from pcbench.reference.network import PCN
+from pcbench.version import __version__
+
+Weights = tuple[np.ndarray, ...]
+
+_ALL = ("activities", "output", "layer_energies", "activity_gradients", "weight_gradients")
+_SMALL = 1 << 18
+"""Multiplications of one pass below which one program answers every question about a state.
+
+A program more costs some 0.2 s to compile, a pass of this size some 0.1 ms to run.
+"""
+_TOLERANCE = {"float64": 1e-20, "float32": 1e-10}
+"""Certificates relative to the loss: tighter than the solver's default where it costs few evaluations more, because
+the relative error of a gradient at the equilibrium is the square root."""
+
+
+@counted_jit(static=("want",))
+def _run(
+    network: PCN, input: Any, target: Any, start: Any, given: Any, steps: Any, step_size: Any, want: tuple[str, ...]
+) -> dict[str, Any]:
+    """The state after `steps` steps from `start`, or from the feedforward pass, and what is wanted of it."""
+    feedforward, output = network.forward(input)
+    z = jax.numpy.where(given, start, feedforward)
+    if "steps" in want or want == _ALL:
+        z = inference_module.infer(network, input, target, z, steps, step_size)
+    answers = {
+        "activities": lambda: z,
+        "output": lambda: output,
+        "layer_energies": lambda: layer_energies(network, input, target, z),
+        "activity_gradients": lambda: gradients.activity_gradients(network, input, target, z),
+        "weight_gradients": lambda: gradients.weight_gradients(network, input, target, z),
+    }
+    return {name: answers[name]() for name in want if name in answers}
+
+
+@counted_jit()
+def _variants(network: PCN, input: Any, target: Any) -> tuple[Any, Any]:
+    fixed = variants.fixed_prediction_gradients(network, input, target)
+    return fixed, variants.zero_divergence_gradients(network, input, target)
+
+
+_train = counted_jit()(learning.train)
+
+
+class ReferencePCN:
+    """The built-in JAX reference behind the protocol of `pcbench.implementation`."""
+
+    def __init__(self) -> None:
+        self.manifest = Manifest(
+            name="reference",
+            library="pcbench",
+            version=__version__,
+            versions={"python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__},
+            notes=("float64 is switched on inside each call only",),
+            capabilities=Capabilities(
+                activations=ACTIVATIONS,
+                placements=PLACEMENTS,
+                losses=LOSSES,
+                dtypes=DTYPES,
+                devices=("cpu", "gpu"),
+                residual=True,
+                precision=True,
+                scalings="native",
+            ),
+            conventions=Conventions(),
+        )
+
+    def predict(self, network: Network, input: np.ndarray) -> np.ndarray:
+        """The output of the feedforward pass, `(batch, K)`."""
+        target = np.zeros((input.shape[0], network.dims[-1]), network.dtype)
+        return self._state(network, input, target, "output")["output"]
+
+    def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
+        """The total energy, mean over the batch."""
+        return float(np.sum(self.layer_energies(network, input, target, activities), dtype=network.dtype))
+
+    def layer_energies(
+        self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
+    ) -> np.ndarray:
+        """The energy of each layer, `(depth,)`, mean over the batch."""
+        return self._state(network, input, target, "layer_energies", activities)["layer_energies"]
+
+    def infer(
+        self,
+        network: Network,
+        input: np.ndarray,
+        target: np.ndarray,
+        steps: int,
+        step_size: float,
+        start: Activities | None = None,
+    ) -> Inference:
+        """The activities after `steps` simultaneous steps of `step_size` times each sample's gradient."""
+        state = self._state(network, input, target, "activities", start, steps, step_size)
+        return Inference(activities=list(state["activities"]))
+
+    def activity_gradients(
+        self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
+    ) -> list[np.ndarray]:
+        """The gradient of each sample's own energy, one array per hidden layer."""
+        return list(self._state(network, input, target, "activity_gradients", activities)["activity_gradients"])
+
+    def weight_gradients(
+        self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
+    ) -> list[np.ndarray]:
+        """The gradient of the mean energy, `(fan_out, fan_in)` for each layer."""
+        return self._state(network, input, target, "weight_gradients", activities)["weight_gradients"]
+
+    def equilibrium(self, network: Network, input: np.ndarray, target: np.ndarray) -> Equilibrium:
+        """The exact equilibrium of a linear network, that of the error-space solver otherwise."""
+        pcn = PCN.from_network(network)
+        tolerance = _TOLERANCE[network.dtype.name]
+        solve = equilibrium_linear.solve if network.linear else equilibrium_nonlinear.solve
+        with jax.enable_x64(True):
+            result = solve(pcn, input, target, tolerance=tolerance)
+            activities = np.array(result.activities)
+        converged = result.outcome is Outcome.CONVERGED
+        return Equilibrium(
+            activities=list(activities),
+            energy=result.energy,
+            outcome="converged" if converged else result.outcome.value,
+            residual=float(np.max(result.residual)),
+            evaluations=result.evaluations,
+        )
+
+    def train(
+        self,
+        network: Network,
+        input: np.ndarray,
+        target: np.ndarray,
+        iterations: int,
+        learning_rate: float,
+        steps: int,
+        step_size: float,
+    ) -> list[np.ndarray]:
+        """The weights after `iterations` updates, each after `steps` of inference from the feedforward pass."""
+        pcn, real = PCN.from_network(network), network.dtype.type
+        with jax.enable_x64(True):
+            arguments = (np.int64(iterations), real(learning_rate), np.int64(steps), real(step_size))
+            return _unstacked(_train(pcn, input, target, *arguments))
+
+    def fixed_prediction_gradients(self, network: Network, input: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
+        """The weight gradients under the fixed-prediction assumption."""
+        with jax.enable_x64(True):
+            return _unstacked(_variants(PCN.from_network(network), input, target)[0])
+
+    def zero_divergence_gradients(self, network: Network, input: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
+        """The weight gradients of zero-divergence inference learning."""
+        with jax.enable_x64(True):
+            return _unstacked(_variants(PCN.from_network(network), input, target)[1])
+
+    def compilations(self) -> int:
+        """How many programs this process has compiled so far."""
+        return compilations()
+
+    def _state(
+        self,
+        network: Network,
+        input: np.ndarray,
+        target: np.ndarray,
+        wanted: str,
+        start: Activities | None = None,
+        steps: int = 0,
+        step_size: float = 0.0,
+    ) -> dict[str, Any]:
+        """One answer about a state: small problems share one program for all, large ones compute what is asked."""
+        pcn, real = PCN.from_network(network), network.dtype.type
+        work = input.shape[0] * sum(w.size for w in network.weights)
+        want = _ALL if work <= _SMALL else (wanted, "steps") if wanted == "activities" else (wanted,)
+        shape = (network.depth - 1, input.shape[0], network.dims[1])
+        stacked = np.zeros(shape, network.dtype) if start is None else np.stack(start)
+        with jax.enable_x64(True):
+            run = partial(_run, pcn, input, target, stacked, np.bool_(start is not None))
+            answers = run(np.int64(steps), real(step_size), want=want)
+            if wanted == "weight_gradients":
+                return {wanted: _unstacked(answers[wanted])}
+            return {wanted: np.array(answers[wanted])}
+
+
+def _unstacked(weights: tuple[Any, Any, Any]) -> list[np.ndarray]:
+    first, hidden, last = (np.array(w) for w in weights)
+    return [first, *hidden, last]
+
+
+def implementation() -> ReferencePCN:
+    """The reference, ready to be tested."""
+    return ReferencePCN()

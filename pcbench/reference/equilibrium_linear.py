@@ -1,0 +1,99 @@
+r"""The exact equilibrium of a linear network at the cost of a few passes, at any depth.
+
+The rows of the Jacobians \(J_l = \partial\hat y/\partial z_l\) come from \(K\) backward passes, which do not depend on
+the data; the equilibrium errors are themselves a backward pass, \(\varepsilon_l^* = J_l^\top v\), with \(v\) from a
+\(K\)-dimensional problem (`pcbench.reference.output_space`); a forward pass with the errors added gives the
+activities.  \(O(L N^2 (B + K))\) in all, where the activity Hessian would have \(N(L-1)\) rows.
+
+**References:** Innocenti et al. 2024 (arXiv 2408.11979), whose closed-form energy is that of this equilibrium.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from pcbench.errors import UsageError
+from pcbench.reference import output_space
+from pcbench.reference.compilation import counted_jit
+from pcbench.reference.energy import output_loss
+from pcbench.reference.equilibrium import EquilibriumState, judged
+from pcbench.reference.error_space import dot, energy_and_gradient, errors_of
+from pcbench.reference.network import PCN
+
+_EXACT = lax.Precision.HIGHEST
+
+
+def jacobians(network: PCN) -> jax.Array:
+    r"""\(J_1 \dots J_{L-1}\) of a linear network, `(L-1, K, N)`: \(J_{l-1} = \tau_l J_l + a_l J_l W_l\)."""
+
+    def step(rows: jax.Array, layer: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        weight, scaling, skip = layer
+        below = skip * rows + scaling * jnp.matmul(rows, weight, precision=_EXACT)
+        return below, below
+
+    top = network.scalings[-1] * network.last
+    layers = (network.hidden, network.scalings[1:-1], network.skips)
+    return jnp.concatenate([lax.scan(step, top, layers, reverse=True)[1], top[None]])
+
+
+@counted_jit()
+def solve_arrays(network: PCN, input: jax.Array, target: jax.Array, tolerance: jax.Array) -> tuple[jax.Array, ...]:
+    """The activities with their energy, residual and whether every sample converged, inside one program."""
+    rows = jacobians(network)
+    M = jnp.einsum("lkn,ljn->kj", rows, rows, precision=_EXACT)[None]
+    feedforward, output = network.forward(input)
+    v = output_space.solve(network, output, target, M)
+
+    def pass_with_errors(v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return network.forward(input, jnp.einsum("bk,lkn->lbn", v, rows, precision=_EXACT))
+
+    # One step of iterative refinement against the output of a real forward pass takes out the rounding of M.
+    v = v + output_space.newton_step(network, v, pass_with_errors(v)[1], target, M)
+    z, _ = pass_with_errors(v)
+    each, gradient = energy_and_gradient(network, input, target, errors_of(network, input, z))
+    residual = jnp.sqrt(dot(gradient, gradient))
+    floor = rounding_floor(network, feedforward, output, target, jnp.trace(M, axis1=-2, axis2=-1))
+    allowed = jnp.maximum(tolerance * network.precision * output_loss(network, output, target), floor)
+    return z, jnp.mean(each), residual, jnp.all(0.5 * residual**2 <= allowed)
+
+
+def solve(network: PCN, input: jax.Array, target: jax.Array, tolerance: float = 1e-10) -> EquilibriumState:
+    r"""The equilibrium of a linear network, any loss, certified by \(F_b - F_b^* \le \tfrac12\|\nabla_\varepsilon F_b\|^2\).
+
+    **Arguments:** `tolerance`: the certificate a sample needs to count as converged, relative to its feedforward
+    energy; the solver is direct, so it decides the outcome only.
+
+    **Raises:** `UsageError` if the activation is not linear.
+    """
+    if network.activation != "linear":
+        raise UsageError(
+            f"activation={network.activation!r}: needed linear, use pcbench.reference.equilibrium_nonlinear"
+        )
+    z, energy, residual, converged = solve_arrays(network, input, target, jnp.asarray(tolerance, network.last.dtype))
+    return judged(
+        z,
+        energy,
+        residual,
+        jnp.ones_like(residual),
+        converged=bool(converged),
+        stalled=True,
+        linear=True,
+        activation=network.activation,
+        evaluations=network.last.shape[0] + 3,
+        certificate_evaluations=2,
+    )
+
+
+def rounding_floor(
+    network: PCN, feedforward: jax.Array, output: jax.Array, target: jax.Array, trace: jax.Array
+) -> jax.Array:
+    r"""The value of \(\tfrac12\|\nabla_\varepsilon F_b\|^2\) that rounding alone explains, `(batch,)`.
+
+    The gradient inherits a few units of rounding of the activities, from which the errors are differences, and of
+    output and target through \(\lambda J\), whose squared norm is `trace`.
+    """
+    unit = 8 * jnp.finfo(output.dtype).eps
+    ends = network.precision**2 * trace * (jnp.sum(output**2, -1) + jnp.sum(target**2, -1))
+    return 0.5 * unit**2 * (dot(feedforward, feedforward) + ends)

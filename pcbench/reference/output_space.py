@@ -1,0 +1,73 @@
+r"""The \(K\)-dimensional problem behind every equilibrium.
+
+At an equilibrium the errors are \(\varepsilon_l = J_l^\top v\) with \(v = -\lambda\nabla\ell(\hat y)\), where
+\(\hat y\) is the output with the errors added.  While the output is linear in the errors, with
+\(M = \sum_l J_l J_l^\top\) and output \(\hat y_0\) without errors, \(v\) minimises the convex function
+
+\[\tfrac12 v^\top M v + \lambda\,\ell(\hat y_0 + M v).\]
+
+For `mse` one Newton step solves it exactly: \((I/\lambda + M)v = y - \hat y_0\).
+
+**References:** Innocenti et al. 2024 (arXiv 2408.11979) for `mse`; the general case is the Moreau envelope of the loss
+in the metric \(M\).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from pcbench.reference.energy import output_loss
+from pcbench.reference.network import PCN
+
+_NEWTON_STEPS = 50  # quadratic convergence needs about 6; the damped phase of a saturated softmax a few more
+
+
+def loss_gradient(network: PCN, output: jax.Array, target: jax.Array) -> jax.Array:
+    r"""\(\nabla\ell\) with respect to the output, `(batch, K)`."""
+    return jax.grad(lambda f: jnp.sum(output_loss(network, f, target)))(output)
+
+
+def loss_hessian(network: PCN, output: jax.Array, target: jax.Array) -> jax.Array:
+    r"""\(\nabla^2\ell\) with respect to the output, `(batch, K, K)`."""
+    return jax.vmap(jax.hessian(lambda f, y: output_loss(network, f, y)))(output, target)
+
+
+def newton_step(network: PCN, v: jax.Array, output: jax.Array, target: jax.Array, M: jax.Array) -> jax.Array:
+    r"""The Newton correction \(-(I + \lambda H M)^{-1}(v + \lambda\nabla\ell(\hat y))\) of `v`, `(batch, K)`.
+
+    `output` is the output at `v`, from a real forward pass or from its linear model; `M` is `(batch or 1, K, K)`.
+    """
+    residual = v + network.precision * loss_gradient(network, output, target)
+    system = jnp.eye(v.shape[-1], dtype=v.dtype) + network.precision * loss_hessian(network, output, target) @ M
+    return -jnp.linalg.solve(system, residual[..., None])[..., 0]
+
+
+def solve(network: PCN, output: jax.Array, target: jax.Array, M: jax.Array) -> jax.Array:
+    r"""The minimiser \(v\), `(batch, K)`, given the output `output` without errors."""
+    zero = jnp.zeros_like(output)
+    if network.loss == "mse":
+        return newton_step(network, zero, output, target, M)
+
+    def moved(v: jax.Array) -> jax.Array:
+        return output + jnp.einsum("bij,bj->bi", M, v)
+
+    def objective(v: jax.Array) -> jax.Array:
+        return 0.5 * jnp.sum(v * (moved(v) - output), -1) + network.precision * output_loss(network, moved(v), target)
+
+    def step(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        k, v, _ = state
+        direction = newton_step(network, v, moved(v), target, M)
+        # Newton may overshoot where the softmax is saturated; the convex objective picks the best of ten lengths.
+        lengths = 0.5 ** jnp.arange(10, dtype=v.dtype)
+        candidates = v + lengths[:, None, None] * direction
+        best = jnp.argmin(jax.vmap(objective)(candidates), axis=0)
+        change = jnp.max(jnp.abs(direction)) / (1e-30 + jnp.max(jnp.abs(v)))
+        return k + 1, jnp.take_along_axis(candidates, best[None, :, None], 0)[0], change
+
+    def unfinished(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        return (state[0] < _NEWTON_STEPS) & (state[2] > 4 * jnp.finfo(output.dtype).eps)
+
+    infinite = jnp.asarray(jnp.inf, output.dtype)
+    return lax.while_loop(unfinished, step, (jnp.asarray(0), zero, infinite))[1]
