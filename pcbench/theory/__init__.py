@@ -3,42 +3,46 @@ r"""What is known about predictive coding networks without running one: closed f
 Plain float64 NumPy, independent of `pcbench.oracle` and of the JAX reference; the three meet only in the laws.
 """
 
-from pcbench.theory.linear import (
-    energy_bounds as energy_bounds,
-)
-from pcbench.theory.linear import (
-    energy_gaps as energy_gaps,
-)
-from pcbench.theory.linear import (
-    equilibrium_activities as equilibrium_activities,
-)
-from pcbench.theory.linear import (
-    equilibrium_energies as equilibrium_energies,
-)
-from pcbench.theory.linear import (
-    equilibrium_energy as equilibrium_energy,
-)
-from pcbench.theory.linear import (
-    equilibrium_errors as equilibrium_errors,
-)
-from pcbench.theory.linear import (
-    equilibrium_matrix as equilibrium_matrix,
-)
-from pcbench.theory.linear import (
-    equilibrium_weight_gradients as equilibrium_weight_gradients,
-)
-from pcbench.theory.linear import (
-    layer_maps as layer_maps,
-)
-from pcbench.theory.linear import (
-    loss as loss,
-)
-from pcbench.theory.linear import (
-    loss_gradients as loss_gradients,
-)
-from pcbench.theory.linear import (
-    output_jacobians as output_jacobians,
-)
-from pcbench.theory.linear import (
-    residual as residual,
-)
+from pcbench.theory.certificate import Certificate as Certificate
+from pcbench.theory.certificate import certificate as certificate
+from pcbench.theory.certificate import error_gradient as error_gradient
+from pcbench.theory.envelope import Envelope as Envelope
+from pcbench.theory.envelope import envelope as envelope
+from pcbench.theory.envelope import envelope_activities as envelope_activities
+from pcbench.theory.envelope import envelope_weight_gradients as envelope_weight_gradients
+from pcbench.theory.expectation import excess as excess
+from pcbench.theory.expectation import expected_excess as expected_excess
+from pcbench.theory.expectation import expected_excess_of as expected_excess_of
+from pcbench.theory.hessian import activity_hessian as activity_hessian
+from pcbench.theory.hessian import best_step_size as best_step_size
+from pcbench.theory.hessian import condition_number as condition_number
+from pcbench.theory.hessian import contraction as contraction
+from pcbench.theory.hessian import extreme_eigenvalues as extreme_eigenvalues
+from pcbench.theory.hessian import hessian_product as hessian_product
+from pcbench.theory.hessian import largest_eigenvalue_bound as largest_eigenvalue_bound
+from pcbench.theory.hessian import orthogonal_chain_spectrum as orthogonal_chain_spectrum
+from pcbench.theory.hessian import solve_hessian as solve_hessian
+from pcbench.theory.hessian import step_size_threshold as step_size_threshold
+from pcbench.theory.hessian import top_eigenvector as top_eigenvector
+from pcbench.theory.linear import energy_bounds as energy_bounds
+from pcbench.theory.linear import energy_gaps as energy_gaps
+from pcbench.theory.linear import equilibrium_activities as equilibrium_activities
+from pcbench.theory.linear import equilibrium_energies as equilibrium_energies
+from pcbench.theory.linear import equilibrium_energy as equilibrium_energy
+from pcbench.theory.linear import equilibrium_errors as equilibrium_errors
+from pcbench.theory.linear import equilibrium_matrix as equilibrium_matrix
+from pcbench.theory.linear import equilibrium_weight_gradients as equilibrium_weight_gradients
+from pcbench.theory.linear import error_space_gradient as error_space_gradient
+from pcbench.theory.linear import layer_maps as layer_maps
+from pcbench.theory.linear import loss as loss
+from pcbench.theory.linear import loss_gradients as loss_gradients
+from pcbench.theory.linear import output_jacobians as output_jacobians
+from pcbench.theory.linear import predict as predict
+from pcbench.theory.linear import residual as residual
+from pcbench.theory.rates import energy_deficit as energy_deficit
+from pcbench.theory.rates import energy_rate_interval as energy_rate_interval
+from pcbench.theory.rates import first_order_energy as first_order_energy
+from pcbench.theory.rates import logarithmic_slope as logarithmic_slope
+from pcbench.theory.saddle import OriginSpectrum as OriginSpectrum
+from pcbench.theory.saddle import origin_hessian_block as origin_hessian_block
+from pcbench.theory.saddle import origin_hessian_spectrum as origin_hessian_spectrum

@@ -1,7 +1,7 @@
 r"""The equilibrium of a linear predictive coding network with squared error, in closed form.
 
-With \(A_l = a_l W_l + \tau_l I\), the output Jacobians \(J_l = A_L \cdots A_{l+1}\) and \(r = y - \hat y\) the residual of
-the feedforward pass,
+With \(A_l = a_l W_l + \tau_l I\), the output Jacobians \(J_l = A_L \cdots A_{l+1}\) and the residual
+\(r = y - \hat y\) of the feedforward pass,
 
 \[S = \tfrac1\lambda I + \sum_{l=1}^{L-1} J_l J_l^T, \qquad
   F^* = \frac1{2B} \sum_b r_b^T S^{-1} r_b, \qquad \varepsilon_l^* = J_l^T \mu,\quad \mu = S^{-1} r.\]
@@ -36,7 +36,7 @@ def layer_maps(network: Network) -> list[Array]:
 
 
 def output_jacobians(network: Network) -> list[Array]:
-    r"""\(J_l = \partial\hat y/\partial z_l\) for the hidden layers \(1 \dots L-1\), each `(K, N)`, by recursion on rows.
+    r"""\(J_l = \partial\hat y/\partial z_l\) for the hidden layers \(1 \dots L-1\), each `(K, N)`, row by row.
 
     **Raises:** `TheoryError` for a nonlinear network, or if a product of layers overflows float64.
     """
@@ -60,9 +60,9 @@ def factor(network: Network, *, with_precision: bool = True) -> Array:
     if with_precision:
         blocks.append(np.eye(network.dims[-1]) / np.sqrt(network.precision))
     # `r` of a tall QR layer by layer, so that the stack of all layers is never held twice
-    triangle = blocks[0]
-    for block in blocks[1:]:
-        triangle = np.linalg.qr(np.vstack([triangle, block]), mode="r")
+    triangle = np.empty((0, network.dims[-1]))
+    for block in blocks:
+        triangle = np.asarray(np.linalg.qr(np.vstack([triangle, block]), mode="r"))
     return triangle
 
 
@@ -129,7 +129,7 @@ def equilibrium_energy(network: Network, input: Array, target: Array) -> float:
 
 
 def errors_of_costate(network: Network, costate: Array) -> list[Array]:
-    r"""\(\varepsilon_l = J_l^T\mu\) for the hidden layers: stationarity, whatever convex loss gave `costate` `(B, K)`."""
+    r"""\(\varepsilon_l = J_l^T\mu\) for the hidden layers: stationarity, whatever loss gave `costate` `(B, K)`."""
     return operators.pull_back(network, costate)
 
 
@@ -143,7 +143,7 @@ def gradients_of_costate(network: Network, input: Array, costate: Array) -> list
 
 
 def equilibrium_errors(network: Network, input: Array, target: Array) -> list[Array]:
-    r"""\(\varepsilon_1^*, \dots, \varepsilon_L^*\): L arrays `(B, fan_out)`, raw, the last being \(\mu/\lambda = y - f_L\).
+    r"""\(\varepsilon_1^*, \dots, \varepsilon_L^*\): L arrays `(B, fan_out)`, the last is \(\mu/\lambda = y - f_L\).
 
     **Raises:** `TheoryError` unless the network is linear with squared error.
     """
@@ -161,7 +161,7 @@ def equilibrium_activities(network: Network, input: Array, target: Array) -> lis
 
 
 def equilibrium_weight_gradients(network: Network, input: Array, target: Array) -> list[Array]:
-    r"""\(dF^*/dW_l = -\frac{a_l}{B}\sum_b \varepsilon_l^* z_{l-1}^{*T}\), with \(\lambda\varepsilon_L^*\) at the output.
+    r"""\(dF^*/dW_l = -\frac{a_l}{B}\sum_b \varepsilon_l^* z_{l-1}^{*T}\), \(\lambda\varepsilon_L^*\) at the output.
 
     The envelope theorem: the total derivative of \(F^*\), with respect to the weights as stored, is the partial
     derivative at fixed \(z^*\).
@@ -199,8 +199,8 @@ def energy_bounds(network: Network, loss: float) -> tuple[float, float]:
 def energy_gaps(network: Network, input: Array, target: Array, activities: list[Array]) -> Array:
     r"""\(F_b(z) - F_b^*\) of every sample, `(B,)`, exactly and without subtracting two energies.
 
-    In error space the energy is quadratic with Hessian \(I + \lambda G^T G\), \(G = [J_1 \dots J_{L-1}]\), so the gap is
-    \(\tfrac12 g^T(I - G^T S^{-1} G) g\) with \(g = \nabla_\varepsilon F_b\); here as
+    In error space the energy is quadratic with Hessian \(I + \lambda G^T G\), \(G = [J_1 \dots J_{L-1}]\), so the
+    gap is \(\tfrac12 g^T(I - G^T S^{-1} G) g\) with \(g = \nabla_\varepsilon F_b\); here as
     \(\tfrac12(\|w\|^2 + \|Gw\|^2\lambda)\), \(w = H^{-1} g\), a sum of squares.
 
     **Raises:** `TheoryError` unless the network is linear with squared error.
@@ -218,7 +218,7 @@ def energy_gaps(network: Network, input: Array, target: Array, activities: list[
 
 
 def error_space_gradient(network: Network, input: Array, target: Array, activities: list[Array]) -> list[Array]:
-    r"""\(\nabla_{\varepsilon_l} F_b = \varepsilon_l - \lambda J_l^T(y - f_L)\), per sample, `(B, N)` for each hidden layer.
+    r"""\(\nabla_{\varepsilon_l} F_b = \varepsilon_l - \lambda J_l^T(y - f_L)\), per sample, `(B, N)` each.
 
     **Raises:** `TheoryError` unless the network is linear with squared error.
     """

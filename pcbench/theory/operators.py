@@ -5,7 +5,7 @@ Also the refusals that every closed form shares: what a formula does not describ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from pcbench.errors import TheoryError
 from pcbench.network import Network
 
 Array = np.ndarray
-Operator = Callable[[Array], Array]
 
 
 def require_linear(network: Network, what: str) -> None:
@@ -111,3 +110,14 @@ def pull_back(network: Network, costate: Array) -> list[Array]:
         rows = apply_transposed(network, layer, rows)
         result.append(rows)
     return result[::-1]
+
+
+def norm_bound(A: Array) -> float:
+    r"""An upper bound of \(\|A\|_2\): the Schatten norm \(\|A\|_8 = \|(A^T A)^2\|_F^{1/4}\)."""
+    scale = float(np.linalg.norm(A))
+    if not 0 < scale < math.inf:
+        return scale
+    unit = A / scale
+    gram = unit @ unit.T if A.shape[0] <= A.shape[1] else unit.T @ unit
+    # the last factor covers the rounding of the sums of squares
+    return scale * float(np.linalg.norm(gram @ gram)) ** 0.25 * (1 + 1e-10)
