@@ -85,6 +85,6 @@ def resolve(name_or_spec: str) -> str:
     close = difflib.get_close_matches(text.lower(), KNOWN, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise UsageError(
-        f"implementation {name_or_spec!r} is not known{hint}  Known are {', '.join(KNOWN)}; "
+        f"implementation {name_or_spec!r} is not known{hint}. Known are {', '.join(KNOWN)}; "
         "your own is given as package.module:attribute, path/to/file.py or path/to/file.py:attribute"
     )
