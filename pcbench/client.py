@@ -1,0 +1,295 @@
+r"""The harness's side: an implementation in a process of its own, or in this one, behind the same surface.
+
+`WorkerClient` and `InProcess` are implementations themselves: they have `manifest`, the required methods, and exactly
+the optional methods that the implementation behind them offers.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from pcbench import errors, frames, launching, loading, worker
+from pcbench.calling import ARGUMENTS, Snapshot, copied, invoke
+from pcbench.errors import AdapterError, PcbenchError, UsageError, WorkerCrashError
+from pcbench.implementation import OPTIONAL_METHODS, Inference, Manifest, methods_of
+from pcbench.network import Activities, Network
+
+_KEPT_NETWORKS = 8
+_KEPT_BYTES = 1 << 29  # of all but the newest
+
+
+class Surface:
+    """The methods of the protocol, all by way of `call`; an optional one that is not offered is an `AttributeError`.
+
+    **Attributes:** `manifest`; `methods`, the optional methods offered; `info`, interpreter and versions; `last_meta`
+    of the last call: `seconds` inside the implementation, `inputs_modified`, the names of the arrays it overwrote.
+    """
+
+    manifest: Manifest
+    methods: tuple[str, ...]
+    last_meta: dict[str, Any]
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """The answer of one method."""
+        raise NotImplementedError
+
+    def predict(self, network: Network, input: np.ndarray) -> np.ndarray:
+        """See `Implementation.predict`."""
+        return self.call("predict", network, input)
+
+    def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
+        """See `Implementation.energy`."""
+        return self.call("energy", network, input, target, activities)
+
+    def infer(
+        self,
+        network: Network,
+        input: np.ndarray,
+        target: np.ndarray,
+        steps: int,
+        step_size: float,
+        start: Activities | None = None,
+    ) -> Inference:
+        """See `Implementation.infer`."""
+        args = (network, input, target, steps, step_size)
+        return self.call("infer", *args) if start is None else self.call("infer", *args, start)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in OPTIONAL_METHODS and name in self.__dict__.get("methods", ()):
+            return functools.partial(self.call, name)
+        raise AttributeError(
+            f"{type(self).__name__} has no attribute {name!r}; optional methods offered are in .methods"
+        )
+
+    def _check_method(self, method: str) -> None:
+        if method not in self.methods and method not in loading.REQUIRED_METHODS:
+            known = "" if method in ARGUMENTS else f"; methods are {', '.join(ARGUMENTS)}"
+            raise UsageError(f"{self.manifest.name} offers no {method!r}{known}")
+
+    def close(self) -> None:
+        """Let go of the implementation."""
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class WorkerClient(Surface):
+    """An implementation in an interpreter of its own, started at once and again after a crash, at the next call.
+
+    **Arguments:**
+
+    - `spec`: see `pcbench.loading.load`; `python`: the interpreter, this one's for None.
+    - `call_timeout`, `start_timeout`: seconds after which the worker and its children are killed.
+    - `threads`: of the numerical libraries in the worker, None to leave them alone.
+    - `env`: environment variables to add.
+
+    **Raises:** `UsageError` for an interpreter or a spec that cannot work, `MissingLibraryError` if the library is not
+    installed there, `ManifestError`, `AdapterError`, `WorkerCrashError` or `WorkerTimeoutError` if loading fails.  A
+    call raises `AdapterError`, `ContractError`, `WorkerCrashError` or `WorkerTimeoutError`.
+    """
+
+    def __init__(
+        self,
+        spec: str,
+        python: str | None = None,
+        call_timeout: float = 60.0,
+        start_timeout: float = 120.0,
+        threads: int | None = 1,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.spec = spec
+        self.python = launching.resolve_interpreter(python)
+        self.call_timeout = call_timeout
+        self.start_timeout = start_timeout
+        self.last_meta = {}
+        self._env = launching.environment(python is None, threads, env)
+        self._lock = threading.RLock()
+        self._process: launching.Process | None = None
+        self._networks = _Shipped()
+        self._stderr = ""
+        self.starts = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """End the worker, if there is one, and start another."""
+        with self._lock:
+            self.close()
+            self._networks = _Shipped()
+            self._process = launching.Process(self.python, self.spec, self._env)
+            self.starts += 1
+            hello = self._exchange((), self.start_timeout, f"the start of {self.spec!r}")
+            try:
+                self.manifest, self.methods = hello["manifest"], tuple(hello["methods"])
+                self._info = hello["info"]
+            except (KeyError, TypeError):
+                self.close()
+                raise WorkerCrashError(f"the worker introduced itself with {hello!r}") from None
+
+    def close(self) -> None:
+        """Kill the worker and all its children; a later call starts another."""
+        with self._lock:
+            if self._process is not None:
+                self._process.end()
+                self._process.tail.join(1.0)
+                self._stderr = self._process.tail.text
+                self._process = None
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """The answer of one method of the implementation, a restarted one if the last has crashed."""
+        with self._lock:
+            self.last_meta = {}
+            self._check_method(method)
+            if self._process is None:
+                self.restart()
+            messages, references = self._networks.prepare([*args, *kwargs.values()])
+            try:
+                request = frames.encode({"call": method, "args": args, "kwargs": kwargs}, references)
+            except frames.FrameError as error:
+                self._networks.distrust(references)
+                raise UsageError(f"{method} was given {error}") from None
+            try:
+                return self._exchange((*messages, request), self.call_timeout, method)
+            finally:
+                if any(name.startswith("network") for name in self.last_meta.get("inputs_modified", ())):
+                    self._networks.distrust(references)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Interpreter, platform and library versions of the worker; asked anew while it lives."""
+        with self._lock:
+            if self._process is not None:
+                self._info = self._exchange((frames.encode({"info": True}),), self.call_timeout, "info")
+            return self._info
+
+    @property
+    def stderr_tail(self) -> str:
+        """The last 64 KiB that the implementation printed on standard output or standard error."""
+        return self._process.tail.text if self._process is not None else self._stderr
+
+    def _exchange(self, messages: tuple[list[Any], ...], timeout: float, what: str) -> Any:
+        assert self._process is not None  # for the type checker; every caller has just started one
+        try:
+            reply = self._process.exchange(messages, timeout, what)
+        except BaseException:
+            self.close()
+            raise
+        if not isinstance(reply, dict) or not ("ok" in reply or "error" in reply):
+            self.close()
+            raise WorkerCrashError(f"the worker answered {what} with a frame of no known kind: {reply!r:.200}")
+        self.last_meta = reply.get("meta", {})
+        if "error" not in reply:
+            return reply["ok"]
+        error = rebuilt(reply["error"])
+        if what not in ARGUMENTS or isinstance(error, WorkerCrashError):  # no start, or memory ran out
+            self.close()
+        raise error
+
+
+def rebuilt(data: Mapping[str, str]) -> PcbenchError:
+    """The error that a worker described, of the class it named if that is one of pcbench's."""
+    cls: Any = getattr(errors, data["class"], AdapterError)
+    detailed = cls in (AdapterError, WorkerCrashError)
+    return cls(data["message"], data["traceback"]) if detailed else cls(data["message"])
+
+
+class _Shipped:
+    """Which networks the worker holds, and under which number.
+
+    The same object with the same bytes is sent once; both are checked at each call, because the owner of an array may
+    write to it.  The least recently used are dropped beyond 8, or beyond 512 MiB.
+    """
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[int, tuple[int, weakref.ref[Network], Snapshot, int]] = OrderedDict()
+        self._numbers = itertools.count(1)
+        self._drops: list[int] = []
+
+    def prepare(self, values: list[Any]) -> tuple[list[list[Any]], dict[int, int]]:
+        """The frames to send before a call with these arguments, and the references it may use."""
+        messages: list[list[Any]] = []
+        references: dict[int, int] = {}
+        for key in [key for key, entry in self._held.items() if entry[1]() is None]:
+            self._forget(key)
+        for network in values:
+            if not isinstance(network, Network):
+                continue
+            key = id(network)
+            entry = self._held.get(key)
+            if entry is not None and (entry[1]() is not network or entry[2].changed()):
+                self._forget(key)
+                entry = None
+            if entry is None:
+                number = next(self._numbers)
+                messages.append(frames.encode({"put": number, "network": network}))
+                size = sum(w.nbytes for w in network.weights)
+                snapshot = Snapshot({"weights": list(network.weights)})
+                self._held[key] = (number, weakref.ref(network), snapshot, size)
+            self._held.move_to_end(key)
+            references[key] = self._held[key][0]
+        while len(self._held) > _KEPT_NETWORKS or self._excess(len(references)):
+            self._forget(next(iter(self._held)))
+        drops, self._drops = self._drops, []
+        return [*(frames.encode({"drop": number}) for number in drops), *messages], references
+
+    def _excess(self, needed: int) -> bool:
+        return len(self._held) > needed and sum(entry[3] for entry in self._held.values()) > _KEPT_BYTES
+
+    def _forget(self, key: int) -> None:
+        self._drops.append(self._held.pop(key)[0])
+
+    def distrust(self, references: Mapping[int, int]) -> None:
+        """Forget networks that the implementation has overwritten in the worker."""
+        for key in references:
+            if key in self._held:
+                self._forget(key)
+
+
+class InProcess(Surface):
+    """An implementation in this process behind the surface of `WorkerClient`: same copies, same errors, no isolation.
+
+    **Arguments:** `implementation`: a spec (see `pcbench.loading.load`) or an object with the methods of the protocol.
+
+    **Raises:** as `WorkerClient`, except that nothing stops a call that hangs or crashes.
+    """
+
+    stderr_tail = ""
+
+    def __init__(self, implementation: Any) -> None:
+        self.last_meta = {}
+        named = isinstance(implementation, str)
+        self.spec = implementation if named else type(implementation).__qualname__
+        self._implementation = loading.load(implementation) if named else loading.checked(implementation, self.spec)
+        self.manifest = self._implementation.manifest
+        self.methods = methods_of(self._implementation)
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """The answer of one method of the implementation, which gets copies and whose answer is copied."""
+        self.last_meta = {}
+        self._check_method(method)
+        given = [copied(value) for value in args]
+        named = {name: copied(value) for name, value in kwargs.items()}
+        return copied(invoke(self._implementation, method, given, named, self.last_meta))
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Interpreter, platform and library versions of this process."""
+        return worker.info()
+
+    def restart(self) -> None:
+        """Load the implementation again, if it was given by a spec."""
+        if isinstance(self.spec, str) and ":" in self.spec:
+            self._implementation = loading.load(self.spec)
