@@ -65,22 +65,21 @@ KNOWN: dict[str, AdapterEntry] = _entries(
 
 
 def resolve(name_or_spec: str) -> str:
-    """The spec behind what a user typed: a known name, `package.module:attribute`, or `path.py`, `path.py:attribute`.
+    """The spec behind what a user typed: a known name, or a spec, `package.module` or `path.py`, with `:attribute`.
 
     A spec is returned as it is: whether it can be loaded is found out where it is loaded, perhaps by another
-    interpreter.
+    interpreter.  A word without dot, colon or separator is taken for a name.
 
     **Raises:** `UsageError` for a name that is neither known nor a spec.
     """
     text = name_or_spec.strip()
     if text in KNOWN:
         return KNOWN[text].spec
-    path, _, _ = text.rpartition(":") if ":" in text and not text.endswith(".py") else (text, "", "")
-    if path.endswith(".py"):
-        return text
-    module, colon, attribute = text.partition(":")
-    dotted = all(part.isidentifier() for part in (*module.split("."), *attribute.split(".")))
-    if colon and dotted:
+    place, colon, attribute = text.rpartition(":") if not text.endswith(".py") else (text, "", "")
+    if not colon:
+        place, attribute = text, "implementation"
+    dotted = all(part.isidentifier() for part in place.split("."))
+    if attribute.isidentifier() and (place.endswith(".py") or (dotted and (colon or "." in place))):
         return text
     close = difflib.get_close_matches(text.lower(), KNOWN, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -107,6 +107,7 @@ class FabricPC:
                 residual=True,
                 precision=True,
                 scalings="folded",
+                reports_energy=True,
                 shapes="palette",
             ),
             conventions=Conventions(
