@@ -268,6 +268,17 @@ def test_numpy_answers_in_the_dtype_of_the_network_and_writes_into_nothing(dtype
     assert {a.dtype for a in arrays} == {np.dtype(dtype)}
 
 
+def test_a_flat_target_is_refused():
+    """If this fails, a target of shape (batch,) is stretched to (batch, batch) and the energy is another one."""
+    network, x, y, z = case(output_dim=1)
+    [text] = scaffold("flat").values()
+    space: dict = {"__name__": "flat_adapter"}
+    exec(compile(text, "flat_adapter.py", "exec"), space)
+    for adapter in (NUMPY, space["implementation"]()):
+        with pytest.raises(ValueError, match="target of shape"):
+            adapter.energy(network.folded(), x, y[:, 0], z)
+
+
 # ---- the scaffold ---------------------------------------------------------------------------------------------------
 
 

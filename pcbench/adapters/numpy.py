@@ -238,13 +238,21 @@ class NumpyPCN:
 
     def _output_error(self, network: Network, target: np.ndarray, output: np.ndarray) -> np.ndarray:
         """Minus the derivative of the loss by the output."""
+        target = self._target(target, output)
         if network.loss == "mse":
             return target - output
         shifted = np.exp(output - output.max(axis=1, keepdims=True))
         return target - target.sum(axis=1, keepdims=True) * shifted / shifted.sum(axis=1, keepdims=True)
 
+    def _target(self, target: np.ndarray, output: np.ndarray) -> np.ndarray:
+        """The target, refused if NumPy would have to stretch it: one of shape (batch,) would become (batch, batch)."""
+        if target.shape != output.shape:
+            raise ValueError(f"target of shape {target.shape}: needed {output.shape}, that of the output")
+        return target
+
     def _loss(self, network: Network, target: np.ndarray, output: np.ndarray) -> np.ndarray:
         """The loss of each sample."""
+        target = self._target(target, output)
         if network.loss == "mse":
             return 0.5 * np.sum((target - output) ** 2, axis=1)
         top = output.max(axis=1, keepdims=True)

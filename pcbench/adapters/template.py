@@ -152,5 +152,7 @@ class Adapter:
     ) -> list[np.ndarray]:
         """Activity minus prediction, layer by layer, the target at the top."""
         predictions = self._predictions(network, input, activities)
+        if target.shape != predictions[-1].shape:  # (batch,) minus (batch, 1) would be (batch, batch)
+            raise ValueError(f"target of shape {target.shape}: needed {predictions[-1].shape}, that of the output")
         return [z - f for z, f in zip([*activities, target], predictions)]
 '''
