@@ -134,7 +134,7 @@ class ErrorSpace:
 
 
 def smallest_curvature(space: ErrorSpace, steps: int = 60) -> Array:
-    r"""An estimate from below of \(\lambda_{\min}(\nabla^2_\varepsilon F_b)\) of every sample, `(B,)`.
+    r"""An estimate of \(\lambda_{\min}(\nabla^2_\varepsilon F_b)\) of every sample, `(B,)`, on the low side.
 
     Lanczos from a fixed random start, all samples at once: the smallest Ritz value less its residual.  With as many
     steps as dimensions it is exact to rounding; with fewer, an eigenvalue far from the start may be missed with a

@@ -4,7 +4,8 @@ To second order in weights near 0 only the output layer enters S, and only the s
 the prediction, so with \(c_l = \tau_{l+1} \cdots \tau_{L-1}\) (1 for \(l = L-1\)) the Hessian acts on \((W_L, W_1)\) as
 
 \[\begin{pmatrix} -\lambda^2 a_L^2 (\sum_l c_l^2) C_{yy} & -\lambda a_1 a_L c_1 C_{yx} \\
-  -\lambda a_1 a_L c_1 C_{yx}^T & 0 \end{pmatrix} \otimes I_N, \qquad C_{yy} = \tfrac1B Y^T Y,\quad C_{yx} = \tfrac1B Y^T X,\]
+  -\lambda a_1 a_L c_1 C_{yx}^T & 0 \end{pmatrix} \otimes I_N, \qquad
+  C_{yy} = \tfrac1B Y^T Y,\quad C_{yx} = \tfrac1B Y^T X,\]
 
 and is 0 on every other weight.  Without skips and with two or more hidden layers \(c_1 = 0\): eigenvalues
 \(-\lambda^2 a_L^2\,\mathrm{eig}(C_{yy})\), N times each, where the Hessian of the loss is exactly 0.
