@@ -10,6 +10,7 @@ import traceback
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,14 @@ class Snapshot:
         """The names of the arrays whose bytes have changed, or that have been exchanged in their list."""
         now = dict(self._arrays())
         return [name for name, array, image in self._before if now.get(name) is not array or not _matches(array, image)]
+
+    def matches(self, values: Mapping[str, Any]) -> bool:
+        """Whether other values hold the bytes that these held."""
+        arrays = [pair for name, value in values.items() for pair in arrays_in(name, value)]
+        return len(arrays) == len(self._before) and all(
+            array.dtype == old.dtype and array.shape == old.shape and _matches(array, image)
+            for (_, array), (_, old, image) in zip(arrays, self._before, strict=True)
+        )
 
 
 def _image(array: np.ndarray) -> bytearray | int:
@@ -144,10 +153,16 @@ def _type(value: Any) -> str:
 
 
 def invoke(
-    implementation: Any, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], meta: dict[str, Any]
+    implementation: Any,
+    method: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    meta: dict[str, Any],
+    snapshots: Mapping[int, Snapshot] = MappingProxyType({}),
 ) -> Any:
     """The plain answer of `implementation.method(*args, **kwargs)`, whose arrays it may overwrite.
 
+    `snapshots`, by `id`, are those of networks that were received earlier, so that none is copied at every call.
     `meta` receives `seconds`, from the call until the answer is NumPy arrays (which waits for what an asynchronous
     library still computes), and `inputs_modified`, the names of the arrays that were overwritten; both also if the
     call fails.
@@ -160,7 +175,9 @@ def invoke(
         raise UsageError(f"{implementation.manifest.name} has no method {method!r}: its manifest and methods say so")
     names = ARGUMENTS.get(method, ())
     given = {names[k] if k < len(names) else f"argument {k}": value for k, value in enumerate(args)}
-    snapshot = Snapshot({**given, **kwargs})
+    given.update(kwargs)
+    earlier = [snapshots[id(value)] for value in given.values() if id(value) in snapshots]
+    now = Snapshot({name: value for name, value in given.items() if id(value) not in snapshots})
     started = time.perf_counter()
     try:
         answer = plain(function(*args, **kwargs))
@@ -170,7 +187,7 @@ def invoke(
         raise _raised(error, method) from error
     finally:
         meta["seconds"] = time.perf_counter() - started
-        meta["inputs_modified"] = snapshot.changed()
+        meta["inputs_modified"] = [name for snapshot in (*earlier, now) for name in snapshot.changed()]
     needed = _ANSWERS.get(method)
     if needed is not None and not isinstance(answer, needed):
         raise ContractError(f"{method} returned a {_type(answer)}: needed a pcbench.{needed.__name__}")

@@ -24,7 +24,7 @@ from pcbench.implementation import OPTIONAL_METHODS, Inference, Manifest, method
 from pcbench.network import Activities, Network
 
 _KEPT_NETWORKS = 8
-_KEPT_BYTES = 1 << 29  # of all but the newest
+_KEPT_BYTES = 1 << 28  # of all but the newest
 
 
 class Surface:
@@ -119,7 +119,9 @@ class WorkerClient(Surface):
         self._env = launching.environment(python is None, threads, env)
         self._lock = threading.RLock()
         self._process: launching.Process | None = None
-        self._networks = _Shipped()
+        self._networks = _Held()
+        self._numbers = itertools.count(1)
+        self._drops: list[int] = []
         self._stderr = ""
         self.starts = 0
         self.restart()
@@ -128,7 +130,7 @@ class WorkerClient(Surface):
         """End the worker, if there is one, and start another."""
         with self._lock:
             self.close()
-            self._networks = _Shipped()
+            self._networks, self._drops = _Held(), []
             self._process = launching.Process(self.python, self.spec, self._env)
             self.starts += 1
             hello = self._exchange((), self.start_timeout, f"the start of {self.spec!r}")
@@ -155,17 +157,35 @@ class WorkerClient(Surface):
             self._check_method(method)
             if self._process is None:
                 self.restart()
-            messages, references = self._networks.prepare([*args, *kwargs.values()])
+            networks = [value for value in (*args, *kwargs.values()) if isinstance(value, Network)]
+            messages, references = [], {}
             try:
-                request = frames.encode({"call": method, "args": args, "kwargs": kwargs}, references)
+                for network in networks:
+                    more, references[id(network)] = self._ship(network)
+                    messages += more
+                messages.append(frames.encode({"call": method, "args": args, "kwargs": kwargs}, references))
             except frames.FrameError as error:
-                self._networks.distrust(references)
+                self.close()  # the worker has not been told what the books say of it
                 raise UsageError(f"{method} was given {error}") from None
             try:
-                return self._exchange((*messages, request), self.call_timeout, method)
+                return self._exchange(tuple(messages), self.call_timeout, method)
             finally:
                 if any(name.startswith("network") for name in self.last_meta.get("inputs_modified", ())):
-                    self._networks.distrust(references)
+                    for network in networks:
+                        self._drops += self._networks.forget(network)
+
+    def _ship(self, network: Network) -> tuple[list[list[Any]], int]:
+        """The frames after which the worker holds `network`, and the number under which it does."""
+        number = self._networks.find(network)
+        if number is not None:
+            return [], number
+        number = next(self._numbers)
+        drops = self._drops + self._networks.forget(network)
+        self._networks.add(network, number, Snapshot({"network": network}))
+        drops += self._networks.surplus()
+        self._drops = []
+        messages = [frames.encode({"drop": drop}) for drop in drops]
+        return [*messages, frames.encode({"put": number, "network": network})], number
 
     @property
     def info(self) -> dict[str, Any]:
@@ -206,56 +226,42 @@ def rebuilt(data: Mapping[str, str]) -> PcbenchError:
     return cls(data["message"], data["traceback"]) if detailed else cls(data["message"])
 
 
-class _Shipped:
-    """Which networks the worker holds, and under which number.
+class _Held:
+    """What the implementation has been given of each network, so that the same one is not handed over at every call.
 
-    The same object with the same bytes is sent once; both are checked at each call, because the owner of an array may
-    write to it.  The least recently used are dropped beyond 8, or beyond 512 MiB.
+    The same network is the same object with the same bytes; both are checked, because the owner of an array may write
+    to it.  The least recently used are let go beyond 8, or beyond 256 MiB.
     """
 
     def __init__(self) -> None:
-        self._held: OrderedDict[int, tuple[int, weakref.ref[Network], Snapshot, int]] = OrderedDict()
-        self._numbers = itertools.count(1)
-        self._drops: list[int] = []
+        self._entries: OrderedDict[int, tuple[Any, weakref.ref[Network], Snapshot, int]] = OrderedDict()
 
-    def prepare(self, values: list[Any]) -> tuple[list[list[Any]], dict[int, int]]:
-        """The frames to send before a call with these arguments, and the references it may use."""
-        messages: list[list[Any]] = []
-        references: dict[int, int] = {}
-        for key in [key for key, entry in self._held.items() if entry[1]() is None]:
-            self._forget(key)
-        for network in values:
-            if not isinstance(network, Network):
-                continue
-            key = id(network)
-            entry = self._held.get(key)
-            if entry is not None and (entry[1]() is not network or entry[2].changed()):
-                self._forget(key)
-                entry = None
-            if entry is None:
-                number = next(self._numbers)
-                messages.append(frames.encode({"put": number, "network": network}))
-                size = sum(w.nbytes for w in network.weights)
-                snapshot = Snapshot({"weights": list(network.weights)})
-                self._held[key] = (number, weakref.ref(network), snapshot, size)
-            self._held.move_to_end(key)
-            references[key] = self._held[key][0]
-        while len(self._held) > _KEPT_NETWORKS or self._excess(len(references)):
-            self._forget(next(iter(self._held)))
-        drops, self._drops = self._drops, []
-        return [*(frames.encode({"drop": number}) for number in drops), *messages], references
+    def find(self, network: Network) -> Any:
+        """The token under which `network` was added, None if it was not or has changed since."""
+        entry = self._entries.get(id(network))
+        if entry is None or entry[1]() is not network or not entry[2].matches({"network": network}):
+            return None
+        self._entries.move_to_end(id(network))
+        return entry[0]
 
-    def _excess(self, needed: int) -> bool:
-        return len(self._held) > needed and sum(entry[3] for entry in self._held.values()) > _KEPT_BYTES
+    def add(self, network: Network, token: Any, snapshot: Snapshot) -> None:
+        """Remember what `network` became, and the bytes it had."""
+        size = sum(w.nbytes for w in network.weights)
+        self._entries[id(network)] = (token, weakref.ref(network), snapshot, size)
+        self._entries.move_to_end(id(network))
 
-    def _forget(self, key: int) -> None:
-        self._drops.append(self._held.pop(key)[0])
+    def surplus(self) -> list[Any]:
+        """Forget networks that no longer exist and those beyond the limits; their tokens."""
+        entries = self._entries
+        tokens = [entries.pop(key)[0] for key in [key for key, entry in entries.items() if entry[1]() is None]]
+        while len(entries) > _KEPT_NETWORKS or (len(entries) > 1 and sum(e[3] for e in entries.values()) > _KEPT_BYTES):
+            tokens.append(entries.popitem(last=False)[1][0])
+        return tokens
 
-    def distrust(self, references: Mapping[int, int]) -> None:
-        """Forget networks that the implementation has overwritten in the worker."""
-        for key in references:
-            if key in self._held:
-                self._forget(key)
+    def forget(self, network: Network) -> list[Any]:
+        """Forget one network; its token, if it had one."""
+        entry = self._entries.pop(id(network), None)
+        return [] if entry is None else [entry[0]]
 
 
 class InProcess(Surface):
@@ -270,6 +276,7 @@ class InProcess(Surface):
 
     def __init__(self, implementation: Any) -> None:
         self.last_meta = {}
+        self._networks = _Held()
         named = isinstance(implementation, str)
         self.spec = implementation if named else type(implementation).__qualname__
         self._implementation = loading.load(implementation) if named else loading.checked(implementation, self.spec)
@@ -280,9 +287,28 @@ class InProcess(Surface):
         """The answer of one method of the implementation, which gets copies and whose answer is copied."""
         self.last_meta = {}
         self._check_method(method)
-        given = [copied(value) for value in args]
-        named = {name: copied(value) for name, value in kwargs.items()}
-        return copied(invoke(self._implementation, method, given, named, self.last_meta))
+        snapshots: dict[int, Snapshot] = {}
+        given = [self._given(value, snapshots) for value in args]
+        named = {name: self._given(value, snapshots) for name, value in kwargs.items()}
+        try:
+            return copied(invoke(self._implementation, method, given, named, self.last_meta, snapshots))
+        finally:
+            if any(name.startswith("network") for name in self.last_meta.get("inputs_modified", ())):
+                for value in (*args, *kwargs.values()):
+                    self._networks.forget(value)
+
+    def _given(self, value: Any, snapshots: dict[int, Snapshot]) -> Any:
+        """A copy for the implementation, for a network one that is kept from call to call."""
+        if not isinstance(value, Network):
+            return copied(value)
+        token = self._networks.find(value)
+        if token is None:
+            copy = copied(value)
+            token = copy, Snapshot({"network": copy})
+            self._networks.add(value, token, token[1])
+            self._networks.surplus()
+        snapshots[id(token[0])] = token[1]
+        return token[0]
 
     @property
     def info(self) -> dict[str, Any]:

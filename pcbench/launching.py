@@ -233,9 +233,7 @@ class Process:
             parts.append(f"the worker closed its pipe but did not end ({error})")
         elif code is not None:
             parts.append(f"the worker {ending(code, stderr)}")
-        last = [line for line in stderr.strip().splitlines() if line.strip()][-3:]
-        said = "; last on its standard error: " + " | ".join(last) if last else ""
-        return WorkerCrashError(f"{' and '.join(parts)} during {what}{said}", stderr)
+        return WorkerCrashError(f"{' and '.join(parts)} during {what}{last_words(stderr)}", stderr)
 
 
 def ending(code: int, stderr: str = "") -> str:
@@ -249,3 +247,11 @@ def ending(code: int, stderr: str = "") -> str:
         name = f"signal {-code}"
     hint = " (out of memory? the kernel kills so when memory runs out)" if -code == signal.SIGKILL else ""
     return f"was killed by {name}{hint}"
+
+
+def last_words(stderr: str) -> str:
+    """The lines of standard error that tell most: the head of a dump by faulthandler, else the last three."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    dumps = [k for k, line in enumerate(lines) if line.startswith("Fatal Python error")]
+    chosen = lines[dumps[-1] : dumps[-1] + 4] if dumps else lines[-3:]
+    return "; on its standard error: " + " | ".join(line[:200] for line in chosen) if chosen else ""

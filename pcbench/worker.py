@@ -20,7 +20,7 @@ import traceback
 from typing import Any
 
 from pcbench import errors, frames
-from pcbench.calling import invoke
+from pcbench.calling import Snapshot, invoke
 from pcbench.implementation import methods_of
 from pcbench.loading import load
 from pcbench.network import Network
@@ -59,20 +59,22 @@ def info() -> dict[str, Any]:
 
 def _serve(channel: frames.Channel, implementation: Any) -> None:
     networks: dict[int, Network] = {}
+    snapshots: dict[int, Snapshot] = {}
     while True:
         request = channel.receive(networks)
         if "put" in request:
-            networks[request["put"]] = request["network"]
+            network = networks[request["put"]] = request["network"]
+            snapshots[id(network)] = Snapshot({"network": network})
             continue
         if "drop" in request:
-            networks.pop(request["drop"], None)
+            snapshots.pop(id(networks.pop(request["drop"], None)), None)
             continue
         meta: dict[str, Any] = {}
         try:
             if "info" in request:
                 answer = info()
             else:
-                answer = invoke(implementation, request["call"], request["args"], request["kwargs"], meta)
+                answer = invoke(implementation, request["call"], request["args"], request["kwargs"], meta, snapshots)
                 # the harness's clocks and memory figures mean nothing for this process
                 meta["peak_memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             reply = frames.encode({"ok": answer, "meta": meta})

@@ -123,6 +123,13 @@ class Overwrites(Good):
         return total
 
 
+class SumsWeights(Good):
+    """Not at fault: its energy is the sum of the weights it sees."""
+
+    def energy(self, network, input, target, activities):
+        return sum(float(w.sum()) for w in network.weights)
+
+
 class ReturnsObject(Good):
     def predict(self, network, input):
         return {"output": [input, object()]}
