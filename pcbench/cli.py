@@ -1,0 +1,183 @@
+"""The command line: `pcbench check`, `laws`, `replay`, `compare`, `adapters`, `new-adapter`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shlex
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import click
+from rich.console import Console
+
+from pcbench.cli_catalogue import adapters, laws, new_adapter
+from pcbench.cli_compare import compare
+from pcbench.cli_options import implementation_argument, python_option
+from pcbench.cli_replay import replay
+from pcbench.errors import PcbenchError, UsageError
+from pcbench.version import __version__
+
+VARIABLES: frozenset[str] = frozenset()
+"""Environment variables that pcbench reads; any other that begins with PCBENCH_ is taken for a misspelt one."""
+
+EXIT_CODES = """
+\b
+Exit codes:
+  0    all applicable laws hold (or fail as the known failures say)
+  1    a law is broken, a known failure passes, or nothing was judged
+  2    the command is wrong, or the implementation cannot be started
+  3    no law is broken, but some could not be decided: inconclusive,
+       error, timeout, or blocked by a known failure and not listed itself
+  130  interrupted by Ctrl-C; the report is partial
+"""
+
+
+class Refusal(click.ClickException):
+    """A `PcbenchError` on the command line: its message and exit code 2, without a traceback."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        """Print the message to standard error."""
+        click.echo(f"pcbench: {self.message}", err=True)
+
+
+class Commands(click.Group):
+    """A group that guesses what a misspelt command meant and turns errors of pcbench into messages."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """The command named first in `args`."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=2)
+            hint = (
+                f"did you mean {' or '.join(near)}?" if near else f"commands are {', '.join(self.list_commands(ctx))}"
+            )
+            raise click.UsageError(f"no command {name!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except PcbenchError as error:
+            raise Refusal(_told(error)) from error
+        except KeyboardInterrupt:
+            click.echo("pcbench: interrupted", err=True)
+            ctx.exit(130)
+
+
+def _told(error: PcbenchError) -> str:
+    tail = str(getattr(error, "stderr", "") or getattr(error, "traceback", "") or "").strip().splitlines()[-12:]
+    return "\n".join([str(error), *(f"  | {line}" for line in tail)])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pcbench")
+def main() -> None:
+    """Conformance suite and benchmark of predictive coding networks."""
+    for name in os.environ:
+        if name.startswith("PCBENCH_") and name not in VARIABLES:
+            near = difflib.get_close_matches(name, VARIABLES, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; pcbench reads none of that name, unset it"
+            raise UsageError(f"environment variable {name} is not known{hint}")
+
+
+@main.command(epilog=EXIT_CODES)
+@implementation_argument
+@python_option
+@click.option("--profile", default="standard", show_default=True, help="How much evidence: smoke, standard, thorough.")
+@click.option("--laws", "patterns", multiple=True, help="Ids, groups or wildcards, comma-separated; repeatable.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of all problems; drawn and printed if not given.")
+@click.option("--workers", type=click.IntRange(1), help="Runner processes; changes speed alone.  [default: CPUs]")
+@click.option("--known-failures", type=click.Path(), help="JSON file of failures that are expected.")
+@click.option("--json", "json_path", type=click.Path(), help="Write the full report, for `pcbench compare`.")
+@click.option("--junit", "junit_path", type=click.Path(), help="Write JUnit XML.")
+@click.option("--markdown", "markdown_path", type=click.Path(), help="Write Markdown for a pull request.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds for one call.  [default: 120]")
+@click.option("--in-process", is_flag=True, help="Run the implementation inside the runners, to debug it.")
+@click.option("--fresh", is_flag=True, help="Ignore the journal of an unfinished run.")
+@click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
+def check(
+    impl: str,
+    python: str | None,
+    profile: str,
+    patterns: tuple[str, ...],
+    seed: int | None,
+    workers: int | None,
+    known_failures: str | None,
+    json_path: str | None,
+    junit_path: str | None,
+    markdown_path: str | None,
+    timeout: float | None,
+    in_process: bool,
+    fresh: bool,
+    quiet: bool,
+) -> None:
+    """Judge an implementation by the laws of predictive coding networks.
+
+    IMPL is the name of a known adapter (see `pcbench adapters`), package.module:attribute, or path/to/file.py.
+    """
+    from pcbench import adapters as register
+    from pcbench import known_failures as known
+    from pcbench import progress, report_files, report_text, runner
+    from pcbench.laws import REGISTRY
+
+    if in_process and python is not None:
+        raise UsageError("--in-process runs the implementation in pcbench's own interpreter: leave out --python")
+    spec = register.resolve(impl)
+    entries = known.read(known_failures, list(REGISTRY)) if known_failures else []
+    outputs = {"json": json_path, "junit": junit_path, "markdown": markdown_path}
+    report_files.check_writable(outputs.values())
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    console = Console(soft_wrap=False, highlight=False)
+    report = runner.run(
+        spec,
+        profile=profile,
+        seed=seed,
+        laws=split(patterns),
+        workers=workers,
+        python=python,
+        call_timeout=runner.CALL_TIMEOUT if timeout is None else timeout,
+        in_process=in_process,
+        fresh=fresh,
+        progress=progress.choose(console, quiet),
+        known=entries,
+        implementation=impl,
+        command=shlex.join(["pcbench", *sys.argv[1:]]),
+    )
+    report_files.write(report, **outputs)
+    if quiet:
+        console.print(f"{report.conclusion} (seed {report.header.seed})", markup=False, soft_wrap=True)
+    else:
+        report_text.print_report(report, console)
+    sys.exit(report.exit_code)
+
+
+def split(patterns: tuple[str, ...]) -> list[str]:
+    """Options that may be repeated and may hold several values between commas.
+
+    **Raises:** `UsageError` for an option that holds none, which would otherwise mean everything.
+    """
+    words = [word.strip() for pattern in patterns for word in pattern.split(",")]
+    if patterns and not any(words):
+        raise UsageError(f"--laws {','.join(patterns)!r} names no law; `pcbench laws` lists them")
+    return [word for word in words if word]
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    """A pipeline that cancels a job sends SIGTERM: end the run in order, as for Ctrl-C, but only once."""
+    with suppress(ValueError):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise KeyboardInterrupt
+
+
+for command in (laws, replay, compare, adapters, new_adapter):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""`pcbench laws`, `pcbench adapters`, `pcbench new-adapter`: what there is, and how to add to it."""
+
+from __future__ import annotations
+
+import json as json_module
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pcbench.cli_options import python_option
+from pcbench.errors import UsageError
+from pcbench.judging import plain
+
+
+def law_data(law: Any) -> dict[str, Any]:
+    """Everything about a law but its code, as JSON data."""
+    return plain(
+        {
+            "id": law.id,
+            "statement": law.statement,
+            "citation": law.citation,
+            "needs": sorted(law.needs),
+            "depends_on": list(law.depends_on),
+            "failing_means": law.failing_means,
+            "domain": asdict(law.domain),
+        }
+    )
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def laws(ids: tuple[str, ...], as_json: bool) -> None:
+    """List the laws; with IDs (groups and wildcards too) everything about those."""
+    from pcbench.laws import Domain, select
+
+    chosen = select(ids)
+    if as_json:
+        click.echo(json_module.dumps([law_data(law) for law in chosen], indent=1, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    if not ids:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for name in ("law", "statement", "citation", "needs"):
+            table.add_column(name, overflow="fold")
+        for law in chosen:
+            table.add_row(*(Text(t) for t in (law.id, law.statement, law.citation, ", ".join(sorted(law.needs)))))
+        console.print(table)
+        console.print(f"{len(chosen)} laws")
+        return
+    usual = asdict(Domain())
+    for law in chosen:
+        console.print(Text(law.id, style="bold"))
+        domain = {k: v for k, v in asdict(law.domain).items() if v != usual[k]}
+        for name, value in (
+            ("statement", law.statement),
+            ("citation", law.citation),
+            ("needs", ", ".join(sorted(law.needs)) or "nothing beyond the protocol"),
+            ("depends on", ", ".join(law.depends_on)),
+            ("failing usually means", law.failing_means),
+            ("domain", "; ".join(f"{k}: {_shown(v)}" for k, v in domain.items()) or "all problems"),
+        ):
+            if value:
+                grid = Table.grid()
+                grid.add_column(width=24)
+                grid.add_column(overflow="fold")
+                grid.add_row(Text(f"  {name}", style="dim"), Text(value))
+                console.print(grid)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+# Runs in the interpreter that was asked for, which may have none of pcbench's dependencies.
+_PROBE = """
+import importlib.metadata as m, importlib.util as u, json, sys
+tops = m.packages_distributions() if hasattr(m, "packages_distributions") else {}
+found = {}
+for name in sys.argv[1:]:
+    try:
+        here = u.find_spec(name) is not None
+    except (ImportError, ValueError):
+        here = False
+    if here:
+        dist = (tops.get(name) or [name])[0]
+        try:
+            found[name] = m.version(dist)
+        except m.PackageNotFoundError:
+            found[name] = ""
+print(json.dumps(found))
+"""
+
+
+def installed(modules: list[str], python: str | None) -> dict[str, str]:
+    """The version of each of `modules` that the interpreter has; nothing is imported there.
+
+    **Raises:** `UsageError` if the interpreter does not start.
+    """
+    command = [python or sys.executable, "-c", _PROBE, *modules]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return json_module.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise UsageError(f"interpreter {python!r} does not answer: {error}; give the path of a Python") from None
+
+
+@click.command()
+@python_option
+def adapters(python: str | None) -> None:
+    """List the adapters that come with pcbench, and whether their libraries are installed."""
+    from pcbench.adapters import KNOWN
+
+    found = installed(sorted({entry.probe for entry in KNOWN.values()}), python)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("adapter", "library", "installed", "what it is"):
+        table.add_column(name, overflow="fold")
+    for entry in KNOWN.values():
+        here = entry.probe in found
+        state = f"yes {found[entry.probe]}".strip() if here else f"no: pip install {entry.install or entry.probe}"
+        table.add_row(*(Text(t) for t in (entry.name, entry.probe, state, entry.description)))
+    Console(highlight=False).print(table)
+
+
+@click.command("new-adapter")
+@click.argument("name")
+@click.option("--directory", default=".", show_default=True, type=click.Path(file_okay=False), help="Where to write.")
+def new_adapter(name: str, directory: str) -> None:
+    """Write the files of a new adapter, which passes all laws it claims until you change it."""
+    from pcbench.adapters import template
+
+    files = {Path(directory) / path: text for path, text in template.scaffold(name).items()}
+    there = [str(path) for path in files if path.exists()]
+    if there:
+        raise UsageError(f"{', '.join(there)} exist already: choose another NAME or --directory, nothing was written")
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
+    for path in files:
+        click.echo(f"wrote {path}")
+    adapter = next((p for p in files if p.suffix == ".py" and not p.name.startswith("test_")), None)
+    if adapter is not None:
+        click.echo(f"try it: pcbench check {adapter} --profile smoke")

@@ -1,0 +1,118 @@
+"""A report on a terminal: header, table, every failure with the command that shows it again, and the conclusion."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pcbench.evidence import Verdict
+from pcbench.progress import STYLES
+from pcbench.report import Report
+
+EXPLAINED = ("fail", "error", "timeout", "unexpected-pass", "inconclusive", "expected-failure")
+"""Outcomes that a report explains one by one."""
+
+
+def number(value: float) -> str:
+    """A margin, error or allowance with two significant digits."""
+    return f"{value:.2g}"
+
+
+def header_lines(report: Report) -> list[tuple[str, str]]:
+    """Name and value of everything in the header, in the order of reading."""
+    h = report.header
+    versions = ", ".join(f"{name} {version}" for name, version in h.versions.items() if version)
+    compiled = "" if h.compilations is None else f", {h.compilations} compilations"
+    lines = [
+        ("pcbench", f"{h.pcbench}, law set {h.law_set}"),
+        ("implementation", h.subject + ("" if h.spec == h.implementation else f", {h.spec}")),
+        ("where", f"Python {h.python}, {h.platform}" + (f", {h.interpreter}" if h.interpreter else "")),
+        ("versions", versions),
+        ("devices, dtypes", f"{', '.join(h.devices)}; {', '.join(h.dtypes)}"),
+        ("run", f"profile {h.profile}, seed {h.seed}, {h.workers} workers" + (", in process" if h.in_process else "")),
+        ("time", f"{h.seconds:.1f} s from {h.started}{compiled}"),
+        ("command", h.command),
+    ]
+    notes = [("note", str(note)) for note in h.manifest.get("notes", ())]
+    partial = [("partial", h.partial)] if h.partial else []
+    return partial + [(name, value) for name, value in lines if value] + notes
+
+
+def explanation(report: Report, verdict: Verdict) -> list[tuple[str, str]]:
+    """Everything a reader needs about a law that did not pass, as name and value."""
+    law, shown = report.law(verdict.law), verdict.failure or verdict.worst
+    lines = [("statement", law.statement)]
+    if shown.problem:
+        measured = f"{number(shown.error)}, allowed {number(shown.allowance)}, margin {number(shown.margin)}"
+        details = ", ".join(f"{k}={_detail(v)}" for k, v in shown.details.items())
+        lines += [("measured", measured), ("details", details), ("problem", shown.problem)]
+    lines.append(("message", verdict.message.strip()))
+    if verdict.why:
+        lines.append(("undecided", "; ".join(f"{n} x {reason}" for reason, n in verdict.why.items())))
+    if verdict.outcome in ("fail", "expected-failure"):
+        lines.append(("failing usually means", law.failing_means))
+    if verdict.failure is not None:
+        lines.append(("replay", report.replay(verdict)))
+    if verdict.stderr.strip():
+        lines.append(("standard error", "\n".join(verdict.stderr.strip().splitlines()[-8:])))
+    return [(name, value) for name, value in lines if value]
+
+
+def _detail(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_report(report: Report, console: Console) -> None:
+    """The whole report, as wide as the console."""
+    _pairs(console, header_lines(report))
+    console.print()
+    console.print(table(report, console.width))
+    for verdict in report.verdicts:
+        if verdict.outcome in EXPLAINED:
+            console.print()
+            console.print(Text(f"{verdict.outcome}  {verdict.law}", style=STYLES[verdict.outcome]))
+            _pairs(console, explanation(report, verdict), indent="  ")
+    console.print()
+    console.print(Text(report.summary))
+    style = "bold green" if report.exit_code == 0 else "bold yellow" if report.exit_code in (3, 130) else "bold red"
+    console.print(Text(report.conclusion, style=style))
+
+
+def table(report: Report, width: int) -> Table:
+    """Law, verdict, margin, worst problem, examples and shapes; the problem gets what room is left."""
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), width=width, show_edge=False)
+    longest = max((len(v.law) for v in report.verdicts), default=3)
+    result.add_column("law", overflow="fold", min_width=min(longest, max(16, width * 2 // 5)))
+    result.add_column("verdict", no_wrap=True)
+    result.add_column("margin", justify="right", no_wrap=True)
+    result.add_column("worst problem", overflow="ellipsis", no_wrap=True, ratio=1, min_width=8)
+    result.add_column("ex.", justify="right", no_wrap=True)
+    result.add_column("shapes", justify="right", no_wrap=True)
+    for v in report.verdicts:
+        judged = bool(v.examples or v.failure)
+        last = v.worst.problem if judged else " ".join(v.message.split())
+        result.add_row(
+            Text(v.law),
+            Text(v.outcome, style=STYLES[v.outcome]),
+            number(v.worst.margin) if judged else "",
+            Text(last, style="" if judged else "dim"),
+            str(v.examples) if judged else "",
+            str(v.shapes) if judged else "",
+        )
+    return result
+
+
+def _pairs(console: Console, pairs: list[tuple[str, str]], indent: str = "") -> None:
+    """Names in a column, values beside them; a replay line is never broken, so that it can be copied."""
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        if name in ("replay", "problem", "command"):
+            console.print(Text(f"{indent}{name:<{width}}  {value}"), soft_wrap=True)
+            continue
+        grid = Table.grid(padding=0)
+        grid.add_column(no_wrap=True, width=len(indent) + width + 2)
+        grid.add_column(overflow="fold")
+        grid.add_row(Text(f"{indent}{name}", style="dim"), Text(value))
+        console.print(grid)

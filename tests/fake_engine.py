@@ -1,0 +1,58 @@
+"""A stand-in for `pcbench.properties` and the laws, for tests of the machinery around them.
+
+Imported both by a test and by the runner processes that it starts; what the laws do is in the environment variable
+FAKE_ENGINE, JSON with lists of law ids for `fail`, `crash`, `hang` and `raise`, and `slow` in seconds.
+"""
+
+import json
+import os
+import signal
+import time
+
+from pcbench import adapters
+from pcbench.evidence import Evidence, Worst
+from pcbench.laws.base import REGISTRY, Measurement, law
+
+SPEC = adapters.KNOWN["numpy"].spec
+PROBLEM = "D=3,N=5,L=4,K=2,B=3,activation=tanh,seed=7"
+LAWS = ("fake.root", "fake.leaf", "fake.other", "fake.residual-free", "fake.last")
+
+
+def measure(subject, problem):
+    return Measurement(error=0.0, allowance=1.0)
+
+
+def register():
+    """Replace all laws by these."""
+    REGISTRY.clear()
+    common = {"statement": "S", "citation": "C", "failing_means": "M"}
+    law("fake.root", **common)(measure)
+    law("fake.leaf", depends_on=("fake.root",), **common)(measure)
+    law("fake.other", **common)(measure)
+    law("fake.residual-free", needs=("time-travel",), **common)(measure)
+    law("fake.last", depends_on=("fake.other",), **common)(measure)
+
+
+def judge(law, subject, profile, seed, group):
+    orders = json.loads(os.environ.get("FAKE_ENGINE", "{}"))
+    time.sleep(orders.get("slow", 0))
+    if law.id in orders.get("crash", ()):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if law.id in orders.get("hang", ()):
+        time.sleep(600)
+    if law.id in orders.get("raise", ()):
+        raise ZeroDivisionError("a bug in a law")
+    if orders.get("print"):
+        os.write(1, b"noise that is no event\n")
+    # Depends on everything that it may depend on, and on nothing else.
+    margin = (hash((seed, group, len(law.id))) % 1000) / 2000
+    worst = Worst(margin=margin, error=margin, allowance=1.0, problem=PROBLEM)
+    result = {"law": law.id, "group": group, "examples": 8, "shapes": ((3, 5, 4, 2, 3), (1, 1, 2, 1, group + 1))}
+    if law.id in orders.get("fail", ()):
+        broken = Worst(margin=2.0, error=2.0, allowance=1.0, problem=PROBLEM, details={"layer": 1})
+        return Evidence(**result, outcome="fail", worst=broken, failure=broken, message="too far")
+    return Evidence(**result, outcome="pass", worst=worst)
+
+
+if os.environ.get("FAKE_ENGINE_CHILD"):
+    register()
