@@ -318,7 +318,7 @@ def test_scaffold_refuses_names_that_make_no_module(name):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("fabricpc") is not None, reason="FabricPC is installed here")
-@pytest.mark.parametrize("factory", ["implementation", "mupc"])
+@pytest.mark.parametrize("factory", ["implementation", "cross_entropy", "mupc"])
 def test_fabricpc_says_how_to_install_it(factory):
     """If this fails, a user without the library sees a traceback instead of the command that helps."""
     from pcbench.adapters import fabricpc

@@ -54,6 +54,13 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         probe="fabricpc",
     ),
     AdapterEntry(
+        name="fabricpc-ce",
+        spec="pcbench.adapters.fabricpc:cross_entropy",
+        description="FabricPC with softmax and cross-entropy at the output",
+        install="fabricpc==0.6.0",
+        probe="fabricpc",
+    ),
+    AdapterEntry(
         name="fabricpc-mupc",
         spec="pcbench.adapters.fabricpc:mupc",
         description="FabricPC with its own muPC scaling of predictions and of top-down gradients",
