@@ -43,8 +43,8 @@ class Evidence:
     """What one group of examples of one law showed.
 
     **Arguments:** `examples` counts measurements that decided something, `inconclusive` those that did not (`why`
-    says why, with a count for each reason); `shapes` are the distinct `(D, N, L, K, B)` among the former; `failure` is the smallest failing problem found, or
-    None; `message` is the cause of an outcome other than pass.
+    says why, with a count for each reason); `shapes` are the distinct `(D, N, L, K, B)` among the former; `failure`
+    is the smallest failing problem found, or None; `message` is the cause of an outcome other than pass.
     """
 
     law: str

@@ -86,6 +86,7 @@ class Capabilities:
       into the weights (and multiply weight gradients back).
     - `start`: `infer` accepts activities to start from; `zero_steps`: `infer` accepts `steps=0`.
     - `energy_at_activities`: `energy` evaluates at any activities (otherwise only after `infer`).
+    - `reports_energy`, `reports_gradients`: `infer` returns an energy, or weight gradients, along with the activities.
     - `shapes`: `palette` if a new shape costs a compilation, so that a run should use few; `free` otherwise.
     """
 
@@ -101,6 +102,8 @@ class Capabilities:
     start: bool = True
     zero_steps: bool = True
     energy_at_activities: bool = True
+    reports_energy: bool = False
+    reports_gradients: bool = False
     shapes: str = "palette"
 
     def __post_init__(self) -> None:

@@ -160,7 +160,7 @@ def feedback(network: Network, l: int, below: np.ndarray, error: np.ndarray) -> 
 def activity_gradients(network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> Activities:
     r"""The gradients \(B\,\partial F/\partial z_l\) of each sample, `(batch, width)` each, hidden layers only."""
     z = [np.asarray(a, np.float64) for a in activities]
-    errors = _weighted_errors(network, input, target, z)
+    errors = weighted_errors(network, input, target, z)
     return [errors[l - 1] - feedback(network, l + 1, z[l - 1], errors[l]) for l in range(1, network.depth)]
 
 
@@ -169,19 +169,26 @@ def weight_gradients(
 ) -> list[np.ndarray]:
     r"""\(\partial F/\partial W_l = -(a_l/B)\sum_b \varepsilon_l\,\phi(z_{l-1})^\top\), each `(fan_out, fan_in)`."""
     z = [np.asarray(a, np.float64) for a in activities]
-    return _weight_gradients(network, input, z, _weighted_errors(network, input, target, z))
+    return weight_gradients_from(network, input, z, weighted_errors(network, input, target, z))
+
+
+def backprop_deltas(network: Network, input: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
+    r"""\(\delta_1 \dots \delta_L = -B\,\partial(\lambda\,\mathrm{loss})/\partial z_l\) of backpropagation, the output error last."""
+    z = feedforward(network, input)
+    deltas = [network.precision * output_error(network, target, layer_prediction(network, network.depth, z[-1]))]
+    for l in range(network.depth, 1, -1):
+        deltas.insert(0, feedback(network, l, z[l - 2], deltas[0]))
+    return deltas
 
 
 def backprop_gradients(network: Network, input: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
     r"""The gradient of \(\lambda\cdot\)loss with respect to each \(W_l\), by backpropagation."""
     z = feedforward(network, input)
-    deltas = [network.precision * output_error(network, target, layer_prediction(network, network.depth, z[-1]))]
-    for l in range(network.depth, 1, -1):
-        deltas.insert(0, feedback(network, l, z[l - 2], deltas[0]))
-    return _weight_gradients(network, input, z, deltas)
+    deltas = backprop_deltas(network, input, target)
+    return weight_gradients_from(network, input, z, deltas)
 
 
-def _weighted_errors(network: Network, input: np.ndarray, target: np.ndarray, z: Activities) -> list[np.ndarray]:
+def weighted_errors(network: Network, input: np.ndarray, target: np.ndarray, z: Activities) -> list[np.ndarray]:
     """Prediction errors, the last times the output precision, so that every gradient reads the same."""
     errors = prediction_errors(network, input, target, z)
     errors[-1] = network.precision * errors[-1]

@@ -301,6 +301,8 @@ def _offers(transport: Transport, second_process: bool) -> frozenset[str]:
         "start": c.start,
         "zero-steps": c.zero_steps,
         "energy-at-activities": c.energy_at_activities,
+        "reported-energy": c.reports_energy,
+        "reported-gradients": c.reports_gradients,
         "precision": c.precision,
         "residual": c.residual,
         "native-scalings": c.scalings == "native",

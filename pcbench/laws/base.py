@@ -42,6 +42,7 @@ class Domain:
     output_dim: int = 1
     batch: int = 1
     hidden_units: int = 1 << 30
+    scalar_output: bool = False
     square: bool = False
     large: bool = False
 
@@ -60,6 +61,7 @@ class Domain:
             and self.depth[0] <= problem.depth <= self.depth[1]
             and problem.output_dim >= self.output_dim
             and problem.batch >= self.batch
+            and (not self.scalar_output or problem.output_dim == 1)
             and problem.width * (problem.depth - 1) <= self.hidden_units
             and (not self.square or problem.width > problem.output_dim)
         )

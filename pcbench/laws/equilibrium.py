@@ -1,0 +1,397 @@
+r"""Equilibrium: its energy, errors, bounds and gradients in closed form, each judged at certified activities."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pcbench import oracle, rounding, theory
+from pcbench.laws.base import SMOOTH, Domain, Measurement, law
+from pcbench.laws.settle import Settled, settle, theory_slack
+from pcbench.laws.tools import (
+    BLIND,
+    case,
+    compare_states,
+    derivative_of,
+    direction,
+    inner,
+    shifted,
+    trajectory,
+    undecided,
+)
+from pcbench.network import Network
+from pcbench.numerics import norm
+from pcbench.problem import Problem
+from pcbench.subject import Subject
+
+ENERGY = ("energy.matches-definition",)
+LINEAR = Domain(
+    activations=("linear",), losses=("mse",), weight_scales=(1.0, 0.3), data_scales=(1.0, 1e-4, 1e3), depth=(2, 24)
+)
+NOT_CERTIFIED = "no certificate of equilibrium close enough"
+
+
+def _energy(subject: Subject, network: Network, x: np.ndarray, y: np.ndarray, z: list[np.ndarray]) -> float:
+    return subject.energy(network, x, y, z)
+
+
+def _settled_energy(subject: Subject, problem: Problem) -> tuple[Measurement | None, Settled, float, float]:
+    """Settle, and the energy reported there with the slack it is owed: certificate, rounding and closed form."""
+    network, x, y = case(problem)
+    settled = settle(subject, problem, network, x, y)
+    z = settled.activities
+    slack = settled.gap + 2 * rounding.energy_bound(network, x, y, z)
+    energy = _energy(subject, network, x, y, z)
+    if not slack <= BLIND * energy:
+        return undecided(NOT_CERTIFIED, gap=settled.gap, source=settled.source), settled, energy, slack
+    return None, settled, energy, slack
+
+
+@law(
+    "equilibrium.theory-is-a-fixed-point",
+    statement="Inference of a linear net started at the closed-form equilibrium stays there.",
+    citation="arXiv 2408.11979; theory L2, L4; paper facts P12, P15",
+    failing_means="inference with another fixed point than the minimum of the energy",
+    needs=("start",),
+    domain=LINEAR,
+    depends_on=("inference.step-follows-definition",),
+)
+def theory_is_a_fixed_point(subject: Subject, problem: Problem) -> Measurement:
+    """The drift is bounded by the rounding of the steps and of the closed form."""
+    network, x, y = case(problem)
+    step = min(problem.step_size, 1 / theory.largest_eigenvalue_bound(network))
+    start = [np.asarray(z, network.dtype) for z in theory.equilibrium_activities(network, x, y)]
+    end = subject.infer(network, x, y, problem.steps, step, start).activities
+    _, distance = trajectory(network, x, y, start, problem.steps, step)
+    # the rounded start is off the exact point by at most this much, and moves by no more
+    distance += 4 * (theory_slack(network) + rounding.gamma(0, network.dtype)) * norm(start) * (1 + problem.steps)
+    return compare_states(end, [np.asarray(z, np.float64) for z in start], distance)
+
+
+@law(
+    "equilibrium.claimed-is-stationary",
+    statement="Activities returned as a converged equilibrium have an energy certified to 1e-8 of the loss (1e-4 in float32).",
+    citation="theory L6; jpc's closed form with gamma under sp and ntp is not stationary",
+    failing_means="a closed form that solves another energy, or a solver that stops early and calls it convergence",
+    needs=("equilibrium",),
+    domain=Domain(activations=SMOOTH, weight_scales=(1.0, 0.3), data_scales=(1.0, 1e-4, 1e3), depth=(2, 24)),
+    depends_on=("feedforward.prediction-matches-definition",),
+)
+def claimed_is_stationary(subject: Subject, problem: Problem) -> Measurement:
+    """Nonlinear nets are certified against the equilibrium in whose basin the activities lie, never against another."""
+    network, x, y = case(problem)
+    claimed = subject.equilibrium(network, x, y)
+    if claimed.outcome != "converged":
+        return undecided("the solver did not claim convergence", outcome=claimed.outcome)
+    wide = network.astype("float64")
+    certificate = theory.certificate(wide, x.astype(np.float64), y.astype(np.float64), claimed.activities)
+    loss = network.precision * oracle.loss(network, x, y)
+    tolerance = 1e-8 if problem.dtype == "float64" else 1e-4
+    rounding_gap = 0.5 * norm(_error_space_rounding(network, x, y, claimed.activities)) ** 2 / problem.batch
+    allowance = tolerance * loss + 4 * rounding_gap
+    gap = certificate.mean_gap_bound
+    if not certificate.holds:
+        gap = 0.5 * float(np.mean(certificate.residual_norm**2))
+        if gap <= allowance:
+            return undecided("stationary, but the curvature gives no certificate", reason=certificate.reason)
+        if np.all(certificate.residual_norm**2 <= 2 * 1e-3 * max(loss, 1e-300)):
+            return undecided("no certificate of equilibrium close enough", reason=certificate.reason)
+    return Measurement(error=gap, allowance=allowance, details={"loss": loss, "certificate": certificate.reason[:60]})
+
+
+def _error_space_rounding(network: Network, x: np.ndarray, y: np.ndarray, z: list[np.ndarray]) -> list[np.ndarray]:
+    """How far rounding alone moves the error-space gradient: each layer's bound carried down by the feedback."""
+    bounds = rounding.activity_gradient_bounds(network, x, y, z)
+    carried = bounds[-1]
+    result = [carried]
+    for l in range(network.depth - 1, 1, -1):
+        slope = abs(network.skips[l - 1]) * carried
+        weight = np.abs(network.effective_weights()[l - 1])
+        carried = bounds[l - 2] + slope + rounding.LIPSCHITZ * carried @ weight
+        result.append(carried)
+    return result
+
+
+@law(
+    "equilibrium.energy-is-the-closed-form",
+    statement=r"A linear net's equilibrated energy is F* = (1/2B) sum_b r_b^T S^-1 r_b, S = I/lambda + sum_l J_l J_l^T.",
+    citation="arXiv 2408.11979, 2602.07697; theory L1; paper facts P15",
+    failing_means="an energy with a layer left out or scaled differently from its inference",
+    needs=("energy-at-activities",),
+    domain=LINEAR,
+    depends_on=ENERGY,
+)
+def energy_is_closed_form(subject: Subject, problem: Problem) -> Measurement:
+    """The reported energy at certified activities lies within the certificate of F*."""
+    network, x, y = case(problem)
+    reason, settled, energy, slack = _settled_energy(subject, problem)
+    if reason:
+        return reason
+    exact = theory.equilibrium_energy(network, x, y)
+    return Measurement(
+        error=abs(energy - exact), allowance=slack + theory_slack(network) * exact,
+        details={"energy": energy, "closed form": exact, "source": settled.source},
+    )  # fmt: skip
+
+
+@law(
+    "equilibrium.errors-are-a-backward-pass",
+    statement=r"At the equilibrium of a linear net the prediction errors are eps*_l = J_l^T S^-1 r.",
+    citation="arXiv 2602.07697; theory L2; paper facts P15",
+    failing_means="inference or a solver that ends elsewhere than at the minimum",
+    domain=LINEAR,
+    depends_on=("feedforward.prediction-matches-definition",),
+)
+def errors_are_a_backward_pass(subject: Subject, problem: Problem) -> Measurement:
+    """The distance is bounded by the certificate, rigorous for linear nets."""
+    network, x, y = case(problem)
+    settled = settle(subject, problem, network, x, y)
+    distance = settled.certificate.distance_bound
+    if distance is None:
+        return undecided(NOT_CERTIFIED)
+    errors = oracle.prediction_errors(network, x, y, settled.activities)[:-1]
+    exact = theory.equilibrium_errors(network, x, y)[:-1]
+    own = norm(rounding.error_bounds(network.astype("float64"), x, y, settled.activities)[:-1])
+    bound = float(np.linalg.norm(distance)) + own + theory_slack(network) * norm(exact)
+    return compare_states(errors, exact, bound, source=settled.source)
+
+
+@law(
+    "equilibrium.energy-bounds",
+    statement=r"loss/lambda_max(S) <= F* <= loss/lambda_min(S); with unit precision F* is at most the loss.",
+    citation="arXiv 2602.07697; theory L3; paper facts P13",
+    failing_means="energy and loss in different units",
+    needs=("energy-at-activities",),
+    domain=LINEAR,
+    depends_on=("equilibrium.energy-is-the-closed-form",),
+)
+def energy_bounds(subject: Subject, problem: Problem) -> Measurement:
+    """The loss is taken at the implementation's own prediction."""
+    network, x, y = case(problem)
+    reason, _, energy, slack = _settled_energy(subject, problem)
+    if reason:
+        return reason
+    output = subject.predict(network, x)
+    loss = float(np.mean(oracle.sample_loss(network, y, output)))
+    low, high = theory.energy_bounds(network, loss)
+    loss_slack = rounding.loss_bound(network, y, output, rounding.prediction_bounds(network, x))
+    excess = max(low - energy, energy - high, 0.0)
+    return Measurement(
+        error=excess, allowance=slack + network.precision * loss_slack + theory_slack(network) * high,
+        details={"low": low, "energy": energy, "high": high},
+    )  # fmt: skip
+
+
+@law(
+    "equilibrium.not-above-the-loss",
+    statement=r"The energy at equilibrium is at most lambda times the loss, whatever the activation and the loss function.",
+    citation="theory L7; paper facts P13: the feedforward pass is a feasible point",
+    failing_means="inference that climbs, or an energy in other units than the loss",
+    needs=("energy-at-activities", "equilibrium"),
+    domain=Domain(weight_scales=(1.0, 0.3), depth=(2, 24)),
+    depends_on=ENERGY,
+)
+def not_above_the_loss(subject: Subject, problem: Problem) -> Measurement:
+    """No certificate is needed: a solver that descends from the feedforward pass cannot end above it."""
+    network, x, y = case(problem)
+    claimed = subject.equilibrium(network, x, y)
+    if claimed.outcome != "converged":
+        return undecided("the solver did not claim convergence", outcome=claimed.outcome)
+    energy = _energy(subject, network, x, y, claimed.activities)
+    output = subject.predict(network, x)
+    loss = network.precision * float(np.mean(oracle.sample_loss(network, y, output)))
+    allowance = rounding.energy_bound(network, x, y, claimed.activities)
+    allowance += network.precision * rounding.loss_bound(network, y, output, rounding.prediction_bounds(network, x))
+    return Measurement(error=max(0.0, energy - loss), allowance=allowance, details={"energy": energy, "loss": loss})
+
+
+@law(
+    "equilibrium.energy-reported-is-the-energy-there",
+    statement="The energy that a solver reports with its equilibrium is the energy of the activities it returns.",
+    citation="pcbench protocol",
+    failing_means="an energy computed before the last update, or in another convention",
+    needs=("equilibrium", "energy-at-activities"),
+    domain=Domain(weight_scales=(1.0, 0.3), depth=(2, 24)),
+    depends_on=ENERGY,
+)
+def reported_is_the_energy_there(subject: Subject, problem: Problem) -> Measurement:
+    """Both numbers are the implementation's own."""
+    network, x, y = case(problem)
+    claimed = subject.equilibrium(network, x, y)
+    if claimed.energy is None:
+        return undecided("the solver reports no energy")
+    there = _energy(subject, network, x, y, claimed.activities)
+    allowance = 4 * rounding.energy_bound(network, x, y, claimed.activities)
+    return Measurement(error=abs(claimed.energy - there), allowance=allowance, details={"reported": claimed.energy})
+
+
+@law(
+    "equilibrium.energy-never-below-the-minimum",
+    statement=r"After any number of steps a linear net's energy is above F*, by at most half its squared error-space gradient.",
+    citation="theory L6; paper facts P12",
+    failing_means="an energy that leaves out a term which inference uses",
+    needs=("energy-at-activities",),
+    domain=Domain(activations=("linear",), losses=("mse",), weight_scales=(1.0, 0.3), depth=(2, 24), steps=(1, 24)),
+    depends_on=ENERGY,
+)
+def never_below_the_minimum(subject: Subject, problem: Problem) -> Measurement:
+    """The certificate encloses the energy from above, the closed form from below."""
+    network, x, y = case(problem)
+    z = subject.infer(network, x, y, problem.steps, problem.step_size).activities
+    if not np.all(np.isfinite(norm(z))) or norm(z) > 1e100:
+        return undecided("inference diverged at this step size")
+    energy = _energy(subject, network, x, y, z)
+    exact = theory.equilibrium_energy(network, x, y)
+    gap = theory.certificate(network.astype("float64"), x.astype(float), y.astype(float), z).mean_gap_bound
+    slack = 2 * rounding.energy_bound(network, x, y, z) + theory_slack(network) * (exact + gap)
+    error = max(exact - energy, energy - exact - gap, 0.0)
+    return Measurement(error=error, allowance=slack, details={"energy": energy, "minimum": exact, "gap": gap})
+
+
+@law(
+    "equilibrium.gradient-is-the-total-derivative",
+    statement=r"At equilibrium the local weight gradients are the total derivative of F*(W).",
+    citation="theory E4 (envelope theorem), L1; paper facts P17",
+    failing_means="weight gradients evaluated at activities other than the equilibrium",
+    needs=("weight-gradients",),
+    domain=Domain(activations=("linear",), losses=("mse",), dtypes=("float64",), weight_scales=(1.0, 0.3),
+                  data_scales=(1.0,), depth=(2, 16)),
+    depends_on=("gradient.weights-match-definition",),
+)  # fmt: skip
+def gradient_is_total_derivative(subject: Subject, problem: Problem) -> Measurement:
+    """The right side differentiates the closed form by central differences: no local rule takes part."""
+    network, x, y = case(problem)
+    settled = settle(subject, problem, network, x, y)
+    gradients = subject.weight_gradients(network, x, y, settled.activities)
+    size = max(float(np.abs(w).max()) for w in network.weights) or 1.0
+    along = [size * v / np.sqrt(v.shape[0]) for v in direction(problem, "envelope direction", network.weights)]
+    h = 1e-3
+    values = {
+        offset: theory.equilibrium_energy(network.with_weights(shifted(network.weights, offset, along)), x, y)
+        for offset in (h, -h, h / 2, -h / 2)
+    }
+    slope, uncertain = derivative_of(values, h, theory_slack(network) * max(values.values()))
+    uncertain += inner(rounding.weight_gradient_bounds(network, x, y, settled.activities), [np.abs(v) for v in along])
+    uncertain += _gradient_shift(network, x, y, settled) * norm(along)
+    slack = uncertain > BLIND * max(abs(slope), norm(gradients) * norm(along) * 0.01)
+    return Measurement(
+        error=abs(inner(gradients, along) - slope), allowance=uncertain,
+        details={"local": inner(gradients, along), "total": slope},
+        inconclusive=NOT_CERTIFIED if slack else None,
+    )  # fmt: skip
+
+
+def _gradient_shift(network: Network, x: np.ndarray, y: np.ndarray, settled: Settled) -> float:
+    r"""How far weight gradients may be from those at equilibrium: \(\frac{a_l}{B}\) times the certified distances."""
+    distance = settled.certificate.distance_bound
+    if distance is None:
+        return float("inf")
+    d = float(np.linalg.norm(distance))
+    z = [np.asarray(x, np.float64), *settled.activities]
+    errors = oracle.weighted_errors(network, x, y, settled.activities)
+    total, carried = 0.0, 0.0
+    maps = [np.linalg.norm(w, 2) for w in network.effective_weights()]
+    for l in range(1, network.depth + 1):
+        a = abs(network.scalings[l - 1]) / len(x)
+        error_shift = d if l < network.depth else network.precision * maps[-1] * carried
+        total += (a * (error_shift * norm(z[l - 1]) + norm(errors[l - 1]) * carried)) ** 2
+        carried = (abs(network.skips[l - 1]) + float(maps[l - 1])) * carried + d
+    return float(np.sqrt(total))
+
+
+@law(
+    "equilibrium.weight-gradients-are-the-closed-form",
+    statement=r"At the equilibrium of a linear net dF*/dW_l = -(a_l/B) sum_b (J_l^T S^-1 r_b) z*_{l-1}^T.",
+    citation="theory L2; paper facts section 3.1, P32",
+    failing_means="hidden gradients that use the feedforward activities, or errors of another time",
+    needs=("weight-gradients",),
+    domain=LINEAR,
+    depends_on=("gradient.weights-match-definition",),
+)
+def weight_gradients_closed_form(subject: Subject, problem: Problem) -> Measurement:
+    """In the norm of all layers together."""
+    network, x, y = case(problem)
+    settled = settle(subject, problem, network, x, y)
+    gradients = subject.weight_gradients(network, x, y, settled.activities)
+    exact = theory.equilibrium_weight_gradients(network, x, y)
+    bound = norm(rounding.weight_gradient_bounds(network, x, y, settled.activities))
+    bound += _gradient_shift(network, x, y, settled) + 4 * theory_slack(network) * norm(exact)
+    return compare_states(gradients, exact, bound, source=settled.source)
+
+
+@law(
+    "equilibrium.cross-entropy-is-a-moreau-envelope",
+    statement=r"With cross-entropy a linear net has F* = mean_b min_v [loss(yhat_b + v) + v^T M^-1 v / 2], M = sum_l J_l J_l^T.",
+    citation="theory L7; paper facts section 3.2, P18",
+    failing_means="an output error other than y - softmax, or a loss averaged over classes",
+    needs=("energy-at-activities", "ce"),
+    domain=Domain(activations=("linear",), losses=("ce",), output_dim=2, weight_scales=(1.0, 0.3), depth=(2, 16)),
+    depends_on=ENERGY,
+)
+def cross_entropy_envelope(subject: Subject, problem: Problem) -> Measurement:
+    """A K-dimensional Newton problem per sample against the implementation's own equilibrium."""
+    network, x, y = case(problem)
+    reason, settled, energy, slack = _settled_energy(subject, problem)
+    if reason:
+        return reason
+    exact = float(np.mean(theory.envelope(network.astype("float64"), x.astype(float), y.astype(float)).energies))
+    # the envelope's own error: its Newton iteration ends at 1e-13 of the loss
+    allowance = slack + 1e-11 * network.precision * oracle.loss(network, x, y)
+    return Measurement(
+        error=abs(energy - exact), allowance=allowance,
+        details={"energy": energy, "envelope": exact, "source": settled.source},
+    )  # fmt: skip
+
+
+@law(
+    "equilibrium.monotone-in-output-precision",
+    statement=r"The equilibrated energy does not fall when the output precision rises.",
+    citation="theory L9; paper facts P7",
+    failing_means="the precision applied to hidden layers, or inverted",
+    needs=("energy-at-activities", "precision"),
+    domain=LINEAR,
+    depends_on=("energy.affine-in-output-precision",),
+)
+def monotone_in_precision(subject: Subject, problem: Problem) -> Measurement:
+    """Precisions a factor of 2 apart."""
+    reason, _, low, slack = _settled_energy(subject, problem)
+    if reason:
+        return reason
+    reason, _, high, more = _settled_energy(subject, problem.replace(output_precision=2 * problem.output_precision))
+    if reason:
+        return reason
+    allowance = slack + more
+    return Measurement(error=max(0.0, low - high), allowance=allowance, details={"at lambda": low, "at twice": high})
+
+
+@law(
+    "equilibrium.weak-precision-gives-backprop",
+    statement=r"As lambda -> 0 the equilibrium weight gradient over lambda tends to backpropagation's with an error O(lambda).",
+    citation="Scellier and Bengio 2017; theory L9; paper facts P28",
+    failing_means="the precision missing from the gradient of the output layer, or present in others",
+    needs=("weight-gradients", "precision", "equilibrium"),
+    domain=Domain(activations=SMOOTH, dtypes=("float64",), weight_scales=(1.0, 0.3), data_scales=(1.0,),
+                  weight_laws=("gaussian", "orthogonal"), output_precisions=(1.0,), depth=(2, 8),
+                  parameterisations=("mupc", "ntp")),
+    depends_on=("equilibrium.claimed-is-stationary",),
+)  # fmt: skip
+def weak_precision_gives_backprop(subject: Subject, problem: Problem) -> Measurement:
+    """The error must shrink about eightfold when the precision does; fourfold is demanded."""
+    errors, slack = [], 0.0
+    for precision in (1e-2, 1.25e-3):
+        network, x, y = case(problem.replace(output_precision=precision))
+        claimed = subject.equilibrium(network, x, y)
+        if claimed.outcome != "converged":
+            return undecided("the solver did not claim convergence", outcome=claimed.outcome)
+        backprop = oracle.backprop_gradients(network, x, y)
+        if norm(backprop) == 0:
+            return undecided("backpropagation's gradient is zero")
+        z = claimed.activities
+        gradients = subject.weight_gradients(network, x, y, z)
+        errors.append(norm([g - b for g, b in zip(gradients, backprop, strict=True)]) / norm(backprop))
+        slack = norm(rounding.weight_gradient_bounds(network, x, y, z)) / norm(backprop)
+        residual = theory.certificate(network, x, y, z).residual_norm
+        scale = max(norm(np.asarray(a)) for a in (x, *z))
+        slack += 4 * float(np.linalg.norm(residual)) * scale / problem.batch / norm(backprop)
+    if errors[0] > 0.2:
+        return undecided("the precision is not small for this network", error=errors[0])
+    return Measurement(error=errors[1], allowance=errors[0] / 4 + slack, details={"at larger precision": errors[0]})
