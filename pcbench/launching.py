@@ -77,7 +77,7 @@ def resolve_interpreter(python: str | None) -> str:
 
 
 def environment(own: bool, threads: int | None, extra: Mapping[str, str] | None) -> dict[str, str]:
-    """The worker's environment: the harness's, without what belongs to its interpreter, and with `threads` threads.
+    """The worker's environment: the harness's, with `threads` threads, and without PYTHONPATH unless it is its `own`.
 
     XLA takes the size of its CPU thread pool from NPROC; `--xla_cpu_multi_thread_eigen=false`, often recommended, has
     no effect in JAX 0.10.2 (measured: CPU time is twice wall time on two cores with it, equal with NPROC=1).

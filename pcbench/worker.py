@@ -80,7 +80,6 @@ def _serve(channel: frames.Channel, implementation: Any) -> None:
             reply = frames.encode({"ok": answer, "meta": meta})
         except BaseException as error:
             reply = frames.encode({**_described(error), "meta": meta})
-        sys.stdout.flush()
         channel.send(reply)
 
 
@@ -95,12 +94,11 @@ def _described(error: BaseException) -> dict[str, Any]:
 
 
 def _claim_streams(answer_fd: int) -> int:
-    """Keep standard input for requests under another number, and send standard output to standard error."""
+    """Keep standard input for requests, under another number; standard output is the same pipe as standard error."""
     os.set_inheritable(answer_fd, False)
     request_fd = os.dup(0)  # not inheritable
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(line_buffering=True)  # what was printed before a crash is wanted

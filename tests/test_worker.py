@@ -7,6 +7,8 @@ import os
 import stat
 import sys
 import time
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +122,11 @@ def test_numbers_pass_as_they_are():
 def test_thirty_megabytes_of_noise_neither_block_nor_fill_memory():
     """If this fails, an implementation that prints blocks for ever, corrupts a frame or eats the harness's memory."""
     with fault("Noisy") as client:
+        tracemalloc.start()
         np.testing.assert_array_equal(client.predict(network(), INPUT), 2 * INPUT)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 4e6
         assert answers(client)
     assert 0 < len(client.stderr_tail) <= 1 << 16
     assert set(client.stderr_tail[-1000:]) <= set("xyz\n")
@@ -153,15 +159,18 @@ def test_a_network_changed_by_its_owner_is_sent_again(open_client):
         assert client.energy(net, INPUT, INPUT, []) == 19.0
 
 
-def test_many_networks_in_any_order_get_their_own_answers():
+@pytest.mark.parametrize("open_client", [fault, lambda name: InProcess(f"{FAULTS}:{name}")], ids=["worker", "inside"])
+def test_many_networks_in_any_order_get_their_own_answers(open_client):
     """If this fails, a number on the wire points to a network that was dropped or replaced."""
     networks = [network(float(k)) for k in range(12)]
     order = np.random.default_rng(0).integers(0, 12, 100)
-    with fault("SumsWeights") as client:
+    with open_client("SumsWeights") as client:
         for k in order:
             assert client.energy(networks[k], INPUT, INPUT, []) == 18.0 * k
-        for k in range(20):  # objects that die make room for others at the same address
-            assert client.energy(network(float(k)), INPUT, INPUT, []) == 18.0 * k
+        for k in range(20):  # objects that die make room for others at the same address, here with equal weights
+            scaled = replace(networks[1], scalings=(float(k), 0.0))
+            assert client.energy(scaled, INPUT, INPUT, []) == 9.0 * k
+            del scaled
 
 
 def test_both_roads_give_the_same_answers_and_offer_the_same_methods():

@@ -124,10 +124,10 @@ class Overwrites(Good):
 
 
 class SumsWeights(Good):
-    """Not at fault: its energy is the sum of the weights it sees."""
+    """Not at fault: its energy tells which weights and scalings it sees."""
 
     def energy(self, network, input, target, activities):
-        return sum(float(w.sum()) for w in network.weights)
+        return sum(a * float(w.sum()) for a, w in zip(network.scalings, network.weights, strict=True))
 
 
 class ReturnsObject(Good):
