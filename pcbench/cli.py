@@ -134,7 +134,7 @@ def check(
     outputs = {"json": json_path, "junit": junit_path, "markdown": markdown_path}
     report_files.check_writable(outputs.values())
     signal.signal(signal.SIGTERM, _as_interrupt)
-    console = Console(soft_wrap=False, highlight=False)
+    console = terminal()
     report = runner.run(
         spec,
         profile=profile,
@@ -156,6 +156,14 @@ def check(
     else:
         report_text.print_report(report, console)
     sys.exit(report.exit_code)
+
+
+def terminal() -> Console:
+    """Standard output; where that is no terminal, wide enough for the whole table unless COLUMNS says otherwise."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 160
+    return console
 
 
 def split(patterns: tuple[str, ...]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -48,12 +49,11 @@ def laws(ids: tuple[str, ...], as_json: bool) -> None:
         return
     console = Console(highlight=False)
     if not ids:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for name in ("law", "statement", "citation", "needs"):
-            table.add_column(name, overflow="fold")
         for law in chosen:
-            table.add_row(*(Text(t) for t in (law.id, law.statement, law.citation, ", ".join(sorted(law.needs)))))
-        console.print(table)
+            console.print(Text(law.id, style="bold"))
+            console.print(Padding(Text(law.statement), (0, 0, 0, 2), expand=False))
+            needs = f"; needs {', '.join(sorted(law.needs))}" if law.needs else ""
+            console.print(Padding(Text(law.citation + needs, style="dim"), (0, 0, 0, 2), expand=False))
         console.print(f"{len(chosen)} laws")
         return
     usual = asdict(Domain())

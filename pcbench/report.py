@@ -202,7 +202,7 @@ class Report:
             return cls(
                 header=RunHeader(**{name: header[name] for name in _names(RunHeader)}),
                 laws=tuple(LawText(**law) for law in data["laws"]),
-                verdicts=tuple(Verdict.from_json(_verdict(v)) for v in data["verdicts"]),
+                verdicts=tuple(read_verdict(v) for v in data["verdicts"]),
                 known=tuple(KnownFailure(**entry) for entry in data["known_failures"]),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -229,12 +229,13 @@ def _names(cls: Any) -> list[str]:
     return [item.name for item in fields(cls)]
 
 
-def _verdict(data: Mapping[str, Any]) -> dict[str, Any]:
+def read_verdict(data: Mapping[str, Any]) -> Verdict:
+    """The verdict in JSON data whose numbers that are not finite were written as text."""
     values = {name: data[name] for name in _names(Verdict)}
     for name in ("worst", "failure"):
         if values[name]:
             values[name] = {k: float(v) if k in _NUMBERS else v for k, v in values[name].items()}
-    return values
+    return Verdict.from_json(values)
 
 
 _NUMBERS = tuple(item.name for item in fields(Worst) if str(item.type) == "float")

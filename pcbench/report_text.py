@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +14,9 @@ from pcbench.report import Report
 
 EXPLAINED = ("fail", "error", "timeout", "unexpected-pass", "inconclusive", "expected-failure")
 """Outcomes that a report explains one by one."""
+
+WIDE = 110
+"""Columns from which on there is room for the worst problem of every law; it always is in the JSON report."""
 
 
 def number(value: float) -> str:
@@ -69,6 +73,10 @@ def print_report(report: Report, console: Console) -> None:
     _pairs(console, header_lines(report))
     console.print()
     console.print(table(report, console.width))
+    for title, laws in unjudged_lines(report):
+        console.print()
+        console.print(Text(title, style="dim"))
+        console.print(Padding(Text(laws, style="dim"), (0, 0, 0, 2), expand=False))
     for verdict in report.verdicts:
         if verdict.outcome in EXPLAINED:
             console.print()
@@ -81,27 +89,33 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def table(report: Report, width: int) -> Table:
-    """Law, verdict, margin, worst problem, examples and shapes; the problem gets what room is left."""
-    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), width=width, show_edge=False)
-    longest = max((len(v.law) for v in report.verdicts), default=3)
-    result.add_column("law", overflow="fold", min_width=min(longest, max(16, width * 2 // 5)))
+    """Law, verdict, margin, examples, shapes, and, where there is room for one, the worst problem."""
+    wide = width >= WIDE
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    result.add_column("law", overflow="fold")
     result.add_column("verdict", no_wrap=True)
     result.add_column("margin", justify="right", no_wrap=True)
-    result.add_column("worst problem", overflow="ellipsis", no_wrap=True, ratio=1, min_width=8)
     result.add_column("ex.", justify="right", no_wrap=True)
     result.add_column("shapes", justify="right", no_wrap=True)
+    if wide:
+        result.add_column("worst problem", overflow="ellipsis", no_wrap=True)
     for v in report.verdicts:
         judged = bool(v.examples or v.failure)
-        last = v.worst.problem if judged else " ".join(v.message.split())
-        result.add_row(
-            Text(v.law),
-            Text(v.outcome, style=STYLES[v.outcome]),
-            number(v.worst.margin) if judged else "",
-            Text(last, style="" if judged else "dim"),
-            str(v.examples) if judged else "",
-            str(v.shapes) if judged else "",
-        )
+        cells = [number(v.worst.margin), str(v.examples), str(v.shapes)] if judged else [""] * 3
+        row = [Text(v.law), Text(v.outcome, style=STYLES[v.outcome]), *map(Text, cells)]
+        result.add_row(*row, *([Text(v.worst.problem)] if wide else []))
     return result
+
+
+def unjudged_lines(report: Report) -> list[tuple[str, str]]:
+    """Why laws were not judged: outcome and reason, and the laws that share them."""
+    shared: dict[tuple[str, str], list[str]] = {}
+    for v in report.verdicts:
+        if v.outcome in ("not-applicable", "blocked", "not-run"):
+            shared.setdefault((v.outcome, " ".join(v.message.split())), []).append(v.law)
+    return [
+        (f"{outcome}: {reason}" if reason else outcome, ", ".join(laws)) for (outcome, reason), laws in shared.items()
+    ]
 
 
 def _pairs(console: Console, pairs: list[tuple[str, str]], indent: str = "") -> None:
