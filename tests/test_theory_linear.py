@@ -1,6 +1,7 @@
 """The closed forms of the linear equilibrium, against the oracle's energy, dense solves and central differences."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -193,6 +194,47 @@ def test_loss_gradients_are_backpropagation():
             # the oracle differentiates lambda times the loss, the theory the loss alone
             expected = theirs / network.precision
             np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-13 * np.abs(expected).max())
+
+
+def exact_energy(network: Network, x: np.ndarray, y: np.ndarray) -> Fraction:
+    """r^T S^-1 r / 2 of one sample of a network of two layers, in rational arithmetic."""
+    W1, W2 = ([[Fraction(v) for v in row] for row in w.tolist()] for w in network.weights)
+    inputs, targets = ([Fraction(v) for v in row] for row in (x[0].tolist(), y[0].tolist()))
+    hidden = [sum((w * v for w, v in zip(row, inputs, strict=True)), Fraction(0)) for row in W1]
+    r = [t - sum(w * h for w, h in zip(row, hidden, strict=True)) for t, row in zip(targets, W2, strict=True)]
+    S = [
+        [sum((a * b for a, b in zip(p, q, strict=True)), Fraction(int(i == j))) for j, q in enumerate(W2)]
+        for i, p in enumerate(W2)
+    ]
+    rows = [[*row, v] for row, v in zip(S, r, strict=True)]
+    for i in range(len(rows)):  # S is positive definite, so no pivoting
+        rows[i] = [v / rows[i][i] for v in rows[i]]
+        for k in range(len(rows)):
+            if k != i:
+                rows[k] = [v - rows[k][i] * p for v, p in zip(rows[k], rows[i], strict=True)]
+    return sum((v * row[-1] for v, row in zip(r, rows, strict=True)), Fraction(0)) / 2
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize(("width", "output_dim"), [(4, 2), (2, 4)])
+def test_energy_is_accurate_to_the_condition_of_its_factor(scale: float, width: int, output_dim: int):
+    """Breaks if forming J J^T squares the condition number: exact rationals, singular M (K > N) and large weights."""
+    problem = Problem(input_dim=2, width=width, depth=2, output_dim=output_dim, batch=1, parameterisation="sp")
+    network, x, y = everything(problem)
+    network = network.with_weights((network.weights[0], scale * network.weights[1]))
+    y = y + np.round(oracle.predict(network, x))
+    # the residual is of order 1, so its own rounding is that of the prediction
+    lost = 1 + np.linalg.norm(oracle.predict(network, x)) / np.linalg.norm(theory.residual(network, x, y))
+    allowed = 64 * 2.0**-52 * theory.equilibrium_condition(network) * lost
+    exact = float(exact_energy(network, x, y))
+    assert abs(theory.equilibrium_energy(network, x, y) - exact) <= allowed * exact
+
+
+def test_more_outputs_than_units_beside_huge_weights_are_refused():
+    """Breaks if directions that rounding has buried get a number: S has eigenvalues 1 and 1e40."""
+    problem = Problem(input_dim=2, width=2, depth=2, output_dim=4, batch=1, weight_scale=1e12, output_multiplier=1e-8)
+    with pytest.raises(TheoryError, match="no more outputs than units"):
+        theory.equilibrium_energy(*everything(problem))
 
 
 def test_float32_weights_are_taken_as_exact():

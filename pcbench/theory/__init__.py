@@ -27,6 +27,7 @@ from pcbench.theory.hessian import top_eigenvector as top_eigenvector
 from pcbench.theory.linear import energy_bounds as energy_bounds
 from pcbench.theory.linear import energy_gaps as energy_gaps
 from pcbench.theory.linear import equilibrium_activities as equilibrium_activities
+from pcbench.theory.linear import equilibrium_condition as equilibrium_condition
 from pcbench.theory.linear import equilibrium_energies as equilibrium_energies
 from pcbench.theory.linear import equilibrium_energy as equilibrium_energy
 from pcbench.theory.linear import equilibrium_errors as equilibrium_errors

@@ -34,7 +34,8 @@ class Certificate:
     - `holds`: whether there is a bound for every sample of the batch.
     - `rigorous`: whether the bound is a theorem (linear networks) rather than a local estimate.
     - `residual_norm`: \(\|\nabla_\varepsilon F_b\|\), `(B,)`, always given.
-    - `curvature`: the m of the bounds, `(B,)`: 1 for linear networks, else half the estimated smallest eigenvalue.
+    - `curvature`: the m of the bounds, `(B,)`: 1 for linear networks, else half the estimated smallest eigenvalue;
+      where there is no certificate, the estimate that refused it.
     - `gap_bound`: bounds \(F_b(z) - F_b^*\), per sample and not divided by B, `(B,)`; None without a certificate.
     - `distance_bound`: bounds \(\|\varepsilon - \varepsilon^*\|\), `(B,)`; None without a certificate.
     - `reason`: what the verdict rests on, in a sentence.

@@ -22,6 +22,8 @@ from pcbench.network import Network
 from pcbench.theory import operators
 from pcbench.theory.operators import Array
 
+_CONDITION_LIMIT = 1e14
+
 
 def layer_maps(network: Network) -> list[Array]:
     r"""\(A_1, \dots, A_L\) as dense matrices `(fan_out, fan_in)`, for tests and small networks.
@@ -77,6 +79,32 @@ def equilibrium_matrix(network: Network) -> Array:
     return total
 
 
+def equilibrium_condition(network: Network) -> float:
+    r"""\(\sqrt{\mathrm{cond}(S)}\), by which relative rounding, that of r included, may grow on the way to \(F^*\).
+
+    Infinite if S is singular to float64.
+
+    **Raises:** `TheoryError` for a nonlinear network.
+    """
+    singular = np.linalg.svd(factor(network), compute_uv=False)
+    return float(singular[0] / singular[-1]) if singular[-1] > 0 else np.inf
+
+
+def _solvable_factor(network: Network) -> Array:
+    """`factor`, refused where no digit of its solution would be right.
+
+    More outputs than units leave directions in which S is I/lambda only; beside huge Jacobians rounding buries them.
+    """
+    R = factor(network)
+    singular = np.linalg.svd(R, compute_uv=False)
+    if not singular[-1] * _CONDITION_LIMIT >= singular[0]:
+        raise TheoryError(
+            f"S = I/lambda + sum J J^T has eigenvalues from {singular[-1] ** 2:.2g} to {singular[0] ** 2:.2g}, "
+            f"needed sqrt(cond) of at most {_CONDITION_LIMIT:g}: use smaller weights, or no more outputs than units"
+        )
+    return R
+
+
 def predict(network: Network, input: Array) -> Array:
     r"""The feedforward output \(\hat y\), `(B, K)`, of a linear network."""
     operators.require_linear(network, "prediction")
@@ -106,7 +134,7 @@ def equilibrium_costate(network: Network, input: Array, target: Array) -> Array:
     **Raises:** `TheoryError` unless the network is linear with squared error.
     """
     operators.require_mse(network, "equilibrium")
-    R = factor(network)
+    R = _solvable_factor(network)
     return np.linalg.solve(R, np.linalg.solve(R.T, residual(network, input, target).T)).T
 
 
@@ -116,7 +144,7 @@ def equilibrium_energies(network: Network, input: Array, target: Array) -> Array
     **Raises:** `TheoryError` unless the network is linear with squared error.
     """
     operators.require_mse(network, "equilibrium energy")
-    half = np.linalg.solve(factor(network).T, residual(network, input, target).T)
+    half = np.linalg.solve(_solvable_factor(network).T, residual(network, input, target).T)
     return np.sum(half * half, axis=0) / 2
 
 
@@ -208,7 +236,7 @@ def energy_gaps(network: Network, input: Array, target: Array, activities: list[
     gradient = error_space_gradient(network, input, target, activities)
     pushed = operators.propagate(network, None, gradient)
     output = operators.apply(network, network.depth, pushed[-1])  # G g
-    R = factor(network)
+    R = _solvable_factor(network)
     costate = np.linalg.solve(R, np.linalg.solve(R.T, output.T)).T  # S^-1 G g
     back = operators.pull_back(network, costate)
     step = [g - b for g, b in zip(gradient, back, strict=True)]
