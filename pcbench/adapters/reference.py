@@ -132,9 +132,11 @@ class ReferencePCN:
         """The exact equilibrium of a linear network, that of the error-space solver otherwise."""
         pcn = PCN.from_network(network)
         tolerance = _TOLERANCE[network.dtype.name]
-        solve = equilibrium_linear.solve if network.linear else equilibrium_nonlinear.solve
         with jax.enable_x64(True):
-            result = solve(pcn, input, target, tolerance=tolerance)
+            if network.linear:
+                result = equilibrium_linear.solve(pcn, input, target, tolerance=tolerance)
+            else:  # whoever asks judges the answer with a certificate of their own
+                result = equilibrium_nonlinear.solve(pcn, input, target, tolerance=tolerance, certify=False)
             activities = np.array(result.activities)
         converged = result.outcome is Outcome.CONVERGED
         return Equilibrium(

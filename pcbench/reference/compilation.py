@@ -1,7 +1,10 @@
-"""Jitted functions whose compilations can be counted.
+"""Jitted functions whose compilations can be counted, and which compile fast where they have little to do.
 
 A traced function runs its Python body once per compilation and never otherwise, so a counter in the body counts
 compilations; what must not recompile (new values of equal shapes) is tested with it.
+
+On small arrays compilation is all the time there is: a conformance run compiles some hundred programs and runs each
+for milliseconds.  There the CPU compiler is asked for less optimisation, which takes a third to a half of the time.
 """
 
 from __future__ import annotations
@@ -13,7 +16,11 @@ from typing import Any
 
 import jax
 
+SMALL = 1 << 14
+"""Numbers in the arguments of a call up to which its program is compiled fast rather than well."""
+
 _COUNTS: Counter[str] = Counter()
+_FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 def compilations(name: str | None = None) -> int:
@@ -22,7 +29,7 @@ def compilations(name: str | None = None) -> int:
 
 
 def counted_jit(static: Sequence[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`jax.jit` that counts how often the function is traced; arguments named in `static` are compile-time constants."""
+    """`jax.jit` that counts how often the function is traced; what `static` names is a compile-time constant."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -30,6 +37,34 @@ def counted_jit(static: Sequence[str] = ()) -> Callable[[Callable[..., Any]], Ca
             _COUNTS[function.__name__] += 1
             return function(*args, **kwargs)
 
-        return jax.jit(traced, static_argnames=tuple(static))
+        well = jax.jit(traced, static_argnames=tuple(static))
+
+        @functools.cache
+        def fast() -> Callable[..., Any]:
+            return jax.jit(traced, static_argnames=tuple(static), compiler_options=_fast_options())
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            numbers = sum(leaf.size for leaf in jax.tree.leaves(args))
+            return (fast() if numbers <= SMALL else well)(*args, **kwargs)
+
+        return call
 
     return decorate
+
+
+@functools.cache
+def _fast_options() -> dict[str, Any]:
+    """Those of `_FAST` that this version of the compiler knows; none on other devices than CPU."""
+    if jax.default_backend() != "cpu":
+        return {}
+    known = {}
+    for name, value in _FAST.items():
+        try:  # options come and go with XLA's versions, and nothing lists them
+            jax.jit(lambda x: x, compiler_options={name: value})(0.0)
+        except Exception as error:
+            if name not in str(error):
+                raise
+            continue
+        known[name] = value
+    return known

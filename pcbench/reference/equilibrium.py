@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from enum import Enum
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pcbench.reference.activation import SMOOTH
+from pcbench.reference.error_space import dot
+from pcbench.reference.network import PCN
 
 
 class Outcome(Enum):
@@ -65,18 +68,19 @@ class EquilibriumState:
 def judged(
     activities: jax.Array,
     energy: jax.Array,
-    residual: jax.Array,
-    curvature: jax.Array,
+    measured: jax.Array,
+    curvature: np.ndarray,
     *,
     converged: bool,
     stalled: bool,
     linear: bool,
     activation: str,
+    certify: bool = True,
     evaluations: int,
     certificate_evaluations: int,
 ) -> EquilibriumState:
     """Outcome and certificate from what a solver measured; `stalled` or out of evaluations if not `converged`."""
-    residual, curvature = np.asarray(residual), np.asarray(curvature)
+    residual = np.asarray(measured)
     finite = bool(np.isfinite(residual).all() and np.isfinite(energy))
     smooth = activation in SMOOTH
     if not smooth:
@@ -87,6 +91,9 @@ def judged(
     elif not smooth:
         outcome = Outcome.CONVERGED if converged else Outcome.KINK if stalled else Outcome.BUDGET
         reason = f"not certified: {activation} has kinks, across which curvature at a point says nothing"
+    elif not certify:
+        outcome = Outcome.CONVERGED if converged else Outcome.STALLED if stalled else Outcome.BUDGET
+        reason = "not certified: nobody asked for the curvature"
     elif not positive:
         outcome = Outcome.NOT_CERTIFIED if converged else Outcome.STALLED if stalled else Outcome.BUDGET
         lowest = float(np.nanmin(curvature))
@@ -109,3 +116,16 @@ def judged(
         evaluations=evaluations,
         certificate_evaluations=certificate_evaluations,
     )
+
+
+def rounding_floor(
+    network: PCN, feedforward: jax.Array, output: jax.Array, target: jax.Array, gain: jax.Array
+) -> jax.Array:
+    r"""The value of \(\tfrac12\|\nabla_\varepsilon F_b\|^2\) that rounding alone explains, `(batch,)`.
+
+    The gradient inherits a few units of rounding of the activities, from which the errors are differences, and of
+    output and target through \(\lambda J\), whose squared norm is `gain`, known or measured.
+    """
+    unit = 8 * jnp.finfo(output.dtype).eps
+    ends = network.precision**2 * gain * (jnp.sum(output**2, -1) + jnp.sum(target**2, -1))
+    return 0.5 * unit**2 * (dot(feedforward, feedforward) + ends)

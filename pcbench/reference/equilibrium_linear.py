@@ -10,15 +10,18 @@ activities.  \(O(L N^2 (B + K))\) in all, where the activity Hessian would have 
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from pcbench.errors import UsageError
 from pcbench.reference import output_space
 from pcbench.reference.compilation import counted_jit
 from pcbench.reference.energy import output_loss
-from pcbench.reference.equilibrium import EquilibriumState, judged
+from pcbench.reference.equilibrium import EquilibriumState, judged, rounding_floor
 from pcbench.reference.error_space import dot, energy_and_gradient, errors_of
 from pcbench.reference.network import PCN
 
@@ -39,7 +42,7 @@ def jacobians(network: PCN) -> jax.Array:
 
 
 @counted_jit()
-def solve_arrays(network: PCN, input: jax.Array, target: jax.Array, tolerance: jax.Array) -> tuple[jax.Array, ...]:
+def solve_arrays(network: PCN, input: Any, target: Any, tolerance: Any) -> tuple[jax.Array, ...]:
     """The activities with their energy, residual and whether every sample converged, inside one program."""
     rows = jacobians(network)
     M = jnp.einsum("lkn,ljn->kj", rows, rows, precision=_EXACT)[None]
@@ -59,8 +62,8 @@ def solve_arrays(network: PCN, input: jax.Array, target: jax.Array, tolerance: j
     return z, jnp.mean(each), residual, jnp.all(0.5 * residual**2 <= allowed)
 
 
-def solve(network: PCN, input: jax.Array, target: jax.Array, tolerance: float = 1e-10) -> EquilibriumState:
-    r"""The equilibrium of a linear network, any loss, certified by \(F_b - F_b^* \le \tfrac12\|\nabla_\varepsilon F_b\|^2\).
+def solve(network: PCN, input: Any, target: Any, *, tolerance: float = 1e-10) -> EquilibriumState:
+    r"""The equilibrium of a linear network, for any loss, with its certificate.
 
     **Arguments:** `tolerance`: the certificate a sample needs to count as converged, relative to its feedforward
     energy; the solver is direct, so it decides the outcome only.
@@ -71,12 +74,12 @@ def solve(network: PCN, input: jax.Array, target: jax.Array, tolerance: float = 
         raise UsageError(
             f"activation={network.activation!r}: needed linear, use pcbench.reference.equilibrium_nonlinear"
         )
-    z, energy, residual, converged = solve_arrays(network, input, target, jnp.asarray(tolerance, network.last.dtype))
+    z, energy, residual, converged = solve_arrays(network, input, target, np.asarray(tolerance, network.last.dtype))
     return judged(
         z,
         energy,
         residual,
-        jnp.ones_like(residual),
+        np.ones(residual.shape),
         converged=bool(converged),
         stalled=True,
         linear=True,
@@ -84,16 +87,3 @@ def solve(network: PCN, input: jax.Array, target: jax.Array, tolerance: float = 
         evaluations=network.last.shape[0] + 3,
         certificate_evaluations=2,
     )
-
-
-def rounding_floor(
-    network: PCN, feedforward: jax.Array, output: jax.Array, target: jax.Array, trace: jax.Array
-) -> jax.Array:
-    r"""The value of \(\tfrac12\|\nabla_\varepsilon F_b\|^2\) that rounding alone explains, `(batch,)`.
-
-    The gradient inherits a few units of rounding of the activities, from which the errors are differences, and of
-    output and target through \(\lambda J\), whose squared norm is `trace`.
-    """
-    unit = 8 * jnp.finfo(output.dtype).eps
-    ends = network.precision**2 * trace * (jnp.sum(output**2, -1) + jnp.sum(target**2, -1))
-    return 0.5 * unit**2 * (dot(feedforward, feedforward) + ends)

@@ -16,7 +16,7 @@ Weights = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def activity_gradients_from(network: PCN, bottom: jax.Array, target: jax.Array, activities: jax.Array) -> jax.Array:
-    """`activity_gradients` where \\(f_1(x)\\) is known, as in every step of inference."""
+    r"""`activity_gradients` where \(f_1(x)\) is known, as in every step of inference."""
     return jax.grad(lambda z: jnp.sum(sample_energies(network, bottom, target, z)))(activities)
 
 
