@@ -173,7 +173,7 @@ def weight_gradients(
 
 
 def backprop_deltas(network: Network, input: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
-    r"""\(\delta_1 \dots \delta_L = -B\,\partial(\lambda\,\mathrm{loss})/\partial z_l\) of backpropagation, the output error last."""
+    r"""\(\delta_l = -B\,\partial(\lambda\,\mathrm{loss})/\partial z_l\) of backpropagation for \(l = 1 \dots L\)."""
     z = feedforward(network, input)
     deltas = [network.precision * output_error(network, target, layer_prediction(network, network.depth, z[-1]))]
     for l in range(network.depth, 1, -1):
@@ -195,7 +195,10 @@ def weighted_errors(network: Network, input: np.ndarray, target: np.ndarray, z: 
     return errors
 
 
-def _weight_gradients(network: Network, input: np.ndarray, z: Activities, errors: list[np.ndarray]) -> list[np.ndarray]:
+def weight_gradients_from(
+    network: Network, input: np.ndarray, z: Activities, errors: list[np.ndarray]
+) -> list[np.ndarray]:
+    r"""The local rule for any pairing of activities and errors, \(-(a_l/B)\sum_b\varepsilon_l\,\phi(z_{l-1})^\top\)."""
     phi, derivative = PHI[network.activation]
     gradients = []
     below = [np.asarray(input, np.float64), *z]

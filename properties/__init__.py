@@ -1,0 +1,9 @@
+"""The Hypothesis properties: law times strategy.
+
+A property states nothing of its own: it draws problems from a law's domain (`pcbench.strategies`) and lets the law
+measure them (`pcbench.laws`).  This directory is `pcbench.properties` once installed.
+"""
+
+from pcbench.properties.judge import judge as judge
+from pcbench.properties.judge import property_test as property_test
+from pcbench.properties.judge import replay as replay

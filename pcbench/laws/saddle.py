@@ -23,7 +23,7 @@ from pcbench.subject import Subject
     depends_on=("gradient.weights-match-definition",),
 )  # fmt: skip
 def origin_is_strict(subject: Subject, problem: Problem) -> Measurement:
-    """Weights h V: what is left beside the linear term must shrink with h, about eightfold for an eighth of h.
+    """Weights h V: what is left beside the linear term must shrink with h, about sixteenfold for a sixteenth of h.
 
     The loss has no such term: its Hessian at the origin is zero for two hidden layers or more.
     """
@@ -35,7 +35,7 @@ def origin_is_strict(subject: Subject, problem: Problem) -> Measurement:
     if norm(slope) == 0:
         return undecided("the linear term is zero")
     rests = []
-    for h in (0.04 / scale, 0.005 / scale):
+    for h in (0.04 / scale, 0.0025 / scale):
         small = network.with_weights([h * v for v in along])
         z = theory.equilibrium_activities(small, x, y)
         gradients = [g / h for g in subject.weight_gradients(small, x, y, z)]

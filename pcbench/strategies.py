@@ -1,0 +1,220 @@
+r"""Drawing problems: a seeded palette of configurations, and strategies that construct problems inside a law's domain.
+
+What forces a compiled implementation to compile is the shape together with activation, placement, residual, loss and
+dtype.  So a run draws whole *configurations* of these first, a palette shared by all laws, and examples draw from the
+palette and from unlimited seeds, weights, scales, parameterisations, steps and step sizes.  A configuration outside a
+law's domain is moved into it, field by field, rather than dropped.  Implementations for which shapes are free draw
+sizes freely as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from hypothesis import strategies as st
+
+from pcbench.implementation import Capabilities
+from pcbench.laws.base import Domain
+from pcbench.parameterisation import Exponents
+from pcbench.problem import Problem
+
+STEP_SIZES = (0.1, 0.05, 0.02, 0.2)
+EXPONENTS = (Exponents(output=0.5), Exponents(depth=1.0), Exponents(output=0.75, depth=0.25), Exponents(hidden=0.75))
+SEEDS = 2**32 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """What a compiled program depends on; fields as in `Problem`."""
+
+    input_dim: int
+    width: int
+    depth: int
+    output_dim: int
+    batch: int
+    activation: str = "linear"
+    placement: str = "before-weight"
+    residual: bool = False
+    loss: str = "mse"
+    dtype: str = "float64"
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """What shrinking makes small, most important first."""
+        return (self.width * self.depth * self.batch, self.width, self.depth, self.input_dim, self.output_dim)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """`(D, N, L, K, B)`."""
+        return self.input_dim, self.width, self.depth, self.output_dim, self.batch
+
+
+def palette(seed: int, capabilities: Capabilities, count: int) -> tuple[Configuration, ...]:
+    """`count` configurations for a run, smallest first.
+
+    The shapes always hold a width of 1, an odd prime, a depth of 2, a deep narrow and a wide shallow one; the settings
+    are chosen greedily so that every pair of values that the implementation claims occurs together.
+    """
+    random = Random(f"palette {seed}")
+    shapes = _general_shapes(random, count)
+    return tuple(sorted(_with_settings(random, shapes, capabilities), key=lambda c: c.size))
+
+
+def _general_shapes(random: Random, count: int) -> list[dict[str, int]]:
+    def sizes(width: int, depth: int) -> dict[str, int]:
+        return {
+            "input_dim": random.randint(1, 12), "width": width, "depth": depth,
+            "output_dim": random.randint(1, 5), "batch": random.randint(1, 6),
+        }  # fmt: skip
+
+    anchors = [
+        sizes(random.choice((3, 5, 7, 11, 13)), random.randint(3, 6)),  # an odd prime
+        sizes(1, random.randint(3, 4)),
+        sizes(random.randint(48, 96), 2),  # wide and shallow
+        sizes(random.randint(2, 5), random.randint(12, 20)),  # deep and narrow
+        sizes(random.randint(2, 24), 2),
+    ]
+    rest = [sizes(random.randint(2, 32), random.randint(2, 8)) for _ in range(max(0, count - len(anchors)))]
+    return (anchors + rest)[:count]
+
+
+def _with_settings(
+    random: Random, shapes: list[dict[str, int]], capabilities: Capabilities
+) -> list[Configuration]:  # fmt: skip
+    choices: dict[str, Sequence[Any]] = {
+        "activation": capabilities.activations,
+        "placement": capabilities.placements,
+        "residual": (False, True) if capabilities.residual else (False,),
+        "loss": capabilities.losses,
+        "dtype": capabilities.dtypes,
+    }
+    everything = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+    random.shuffle(everything)
+    covered: set[tuple[Any, ...]] = set()
+    result = []
+    for shape in shapes:
+        best = max(everything, key=lambda s: len(_pairs(s) - covered))
+        covered |= _pairs(best)
+        everything.remove(best)
+        if not everything:
+            everything = [best]
+        result.append(Configuration(**shape, **best))
+    return result
+
+
+def _pairs(settings: dict[str, Any]) -> set[tuple[Any, ...]]:
+    return set(itertools.combinations(settings.items(), 2))
+
+
+def move_into(configuration: Configuration, domain: Domain, capabilities: Capabilities, index: int) -> Configuration:
+    """The configuration nearest to this one that the law is about and the implementation claims.
+
+    `index` spreads the choices where several values would do.
+    """
+    c = configuration
+
+    def nearest(value: Any, wanted: Sequence[Any], claimed: Sequence[Any]) -> Any:
+        both = [v for v in wanted if v in claimed]
+        return value if value in both or not both else both[index % len(both)]
+
+    activation = nearest(c.activation, domain.activations, capabilities.activations)
+    placement = nearest(c.placement, domain.placements, capabilities.placements)
+    loss = nearest(c.loss, domain.losses, capabilities.losses)
+    residual = nearest(c.residual, domain.residual, (False, True) if capabilities.residual else (False,))
+    depth = min(max(c.depth, domain.depth[0]), domain.depth[1])
+    width, output_dim = c.width, max(c.output_dim, domain.output_dim, 2 if loss == "ce" else 1)
+    if domain.scalar_output:
+        output_dim = 1
+    if domain.square:
+        output_dim = min(output_dim, 3)
+        width = max(width, output_dim + 1)
+    if width * (depth - 1) > domain.hidden_units:
+        depth = min(depth, max(2, 2 + index % 5, domain.depth[0]))
+        width = min(width, domain.hidden_units // (depth - 1))
+        output_dim = min(output_dim, max(1, width - 1)) if domain.square else output_dim
+    return replace(
+        c,
+        activation=activation,
+        placement="before-weight" if activation == "linear" else placement,
+        loss=loss,
+        residual=residual,
+        dtype=nearest(c.dtype, domain.dtypes, capabilities.dtypes),
+        depth=depth,
+        width=width,
+        output_dim=output_dim,
+        batch=max(c.batch, domain.batch),
+    )
+
+
+def large_configurations(seed: int) -> tuple[Configuration, ...]:
+    """The shapes of the limits: widths of 192 to 384 and depths of 2 to 6, residual and linear."""
+    random = Random(f"large {seed}")
+    sizes = list(itertools.product((192, 256, 384), (2, 3, 4, 5, 6)))
+    random.shuffle(sizes)
+    return tuple(
+        Configuration(
+            input_dim=random.randint(8, 40), width=n, depth=l, output_dim=random.randint(1, 4),
+            batch=random.randint(4, 12), residual=True,
+        )
+        for n, l in sorted(sizes[:12])
+    )  # fmt: skip
+
+
+def configurations(domain: Domain, capabilities: Capabilities, seed: int, count: int) -> tuple[Configuration, ...]:
+    """The palette of a run as one law sees it, smallest first."""
+    if domain.large:
+        return large_configurations(seed)
+    base = palette(seed, capabilities, count)
+    return tuple(move_into(c, domain, capabilities, i) for i, c in enumerate(base))
+
+
+def problems(domain: Domain, capabilities: Capabilities, chosen: Sequence[Configuration]) -> st.SearchStrategy[Problem]:
+    """Problems of a law's domain that the implementation claims, in one of the `chosen` configurations.
+
+    The first value of every choice is the plainest, so that shrinking ends at small sizes and plain settings.
+    """
+    configuration = st.sampled_from(list(chosen))
+    if capabilities.shapes == "free" and not domain.large:
+        configuration = st.one_of(configuration, _free(domain, capabilities, chosen))
+    return configuration.flatmap(lambda c: _values(c, domain, capabilities))
+
+
+def _free(domain: Domain, capabilities: Capabilities, chosen: Sequence[Configuration]) -> st.SearchStrategy:
+    """Configurations whose sizes are drawn at will, with the settings of one of the palette."""
+
+    def build(c: Configuration, index: int, *sizes: int) -> Configuration:
+        d, n, l, k, b = sizes
+        loose = replace(c, input_dim=d, width=n, depth=l, output_dim=k, batch=b)
+        return move_into(loose, domain, capabilities, index)
+
+    return st.builds(
+        build, st.sampled_from(list(chosen)), st.integers(0, 6), st.integers(1, 12), st.integers(1, 24),
+        st.integers(2, 9), st.integers(1, 5), st.integers(1, 6),
+    )  # fmt: skip
+
+
+def _values(c: Configuration, domain: Domain, capabilities: Capabilities) -> st.SearchStrategy[Problem]:
+    named = [p for p in ("mupc", "ntp", "sp") if p in domain.parameterisations]
+    parameterisations: list[Any] = [*named, *(EXPONENTS if "general" in domain.parameterisations else ())]
+    precisions = domain.output_precisions if capabilities.precision else (1.0,)
+    low, high = domain.steps
+    return st.builds(
+        Problem,
+        input_dim=st.just(c.input_dim), width=st.just(c.width), depth=st.just(c.depth),
+        output_dim=st.just(c.output_dim), batch=st.just(c.batch), activation=st.just(c.activation),
+        placement=st.just(c.placement), residual=st.just(c.residual), loss=st.just(c.loss), dtype=st.just(c.dtype),
+        parameterisation=st.sampled_from(parameterisations),
+        output_multiplier=st.sampled_from(domain.output_multipliers),
+        output_precision=st.sampled_from(precisions),
+        weight_law=st.sampled_from(domain.weight_laws),
+        weight_scale=st.sampled_from(domain.weight_scales),
+        data_law=st.sampled_from(domain.data_laws),
+        data_scale=st.sampled_from(domain.data_scales),
+        seed=st.integers(0, SEEDS),
+        steps=st.integers(low, high) if capabilities.zero_steps else st.integers(max(1, low), max(1, high)),
+        step_size=st.sampled_from(STEP_SIZES),
+    )  # fmt: skip

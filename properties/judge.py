@@ -1,0 +1,218 @@
+r"""Judging one law on one group of examples, with Hypothesis.
+
+Each call makes a fresh test function: `@given` methods inherited by several implementations trip Hypothesis's
+`differing_executors` health check.  Examples that decide nothing are rejected, so that the number of valid examples
+is the number that counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, reject, seed, settings, target
+from hypothesis.errors import Unsatisfiable
+from pcbench.properties.reduce import reduce
+
+from pcbench.errors import AdapterError, ContractError, ImplementationError, TheoryError, WorkerTimeoutError
+from pcbench.evidence import Evidence, Verdict, Worst, merge
+from pcbench.laws.base import Law, Measurement
+from pcbench.problem import Problem
+from pcbench.profiles import Profile
+from pcbench.strategies import Configuration, configurations, problems
+from pcbench.subject import Subject
+
+PATIENCE = 4
+"""Inconclusive examples tolerated per example wanted, before a group gives up."""
+
+
+class LawBrokenError(AssertionError):
+    """A law does not hold on a problem; carries what was measured."""
+
+    def __init__(self, law: Law, problem: Problem, worst: Worst, message: str) -> None:
+        super().__init__(f"{law.id}: {message}\n  on {problem.line()}")
+        self.worst, self.message, self.problem = worst, message, problem
+
+
+class Tally:
+    """What the examples of one group have shown so far."""
+
+    def __init__(self) -> None:
+        self.examples = 0
+        self.inconclusive = 0
+        self.why: dict[str, int] = {}
+        self.shapes: set[tuple[int, ...]] = set()
+        self.worst = Worst()
+        self.failure: LawBrokenError | None = None
+        self.stopped: ImplementationError | None = None
+        self.stopped_at = ""
+
+    def add(self, problem: Problem, measurement: Measurement) -> None:
+        """Count one measurement that decided something."""
+        self.examples += 1
+        self.shapes.add(problem.shape)
+        if measurement.margin > self.worst.margin or not self.worst.problem:
+            self.worst = as_worst(problem, measurement)
+
+
+def as_worst(problem: Problem, measurement: Measurement) -> Worst:
+    """A measurement and its problem as plain data."""
+    details = {k: v if isinstance(v, (int, float, str)) else str(v) for k, v in measurement.details.items()}
+    return Worst(
+        margin=measurement.margin,
+        error=measurement.error,
+        allowance=measurement.allowance,
+        problem=problem.line(),
+        details=details,
+    )
+
+
+def replay(law: Law, subject: Subject, problem: Problem) -> Measurement:
+    """What the law measures on one problem; a broken contract is an infinite error.
+
+    **Raises:** `ImplementationError` if the implementation raised, crashed or timed out.
+    """
+    try:
+        return law.measure(subject, problem)
+    except ContractError as error:
+        return Measurement(error=float("inf"), allowance=0.0, details={"contract": str(error)})
+    except TheoryError as error:  # a closed form refuses what it cannot describe, such as diverged activities
+        return Measurement(error=0.0, allowance=1.0, inconclusive=f"no closed form: {error}"[:80])
+
+
+def judge(law: Law, subject: Subject, profile: Profile, run_seed: int, group: int) -> Evidence:
+    """The evidence of one group of examples; never raises for what an implementation does."""
+    began = time.perf_counter()
+    missing = law.missing(subject)
+    if missing:
+        return Evidence(law=law.id, group=group, outcome="not-applicable", message=missing)
+    chosen = configurations(law.domain, subject.manifest.capabilities, run_seed, profile.shapes)
+    tally = Tally()
+    test = _property(law, subject, profile, run_seed, group, chosen[group :: profile.groups] or chosen[:1], tally)
+    try:
+        test()
+    except LawBrokenError as broken:
+        tally.failure = broken
+    except Unsatisfiable:
+        pass  # every example was inconclusive, which the tally says
+    except ImplementationError as error:
+        tally.stopped = error
+    return _evidence(law, subject, profile, group, tally, time.perf_counter() - began)
+
+
+def _property(
+    law: Law,
+    subject: Subject,
+    profile: Profile,
+    run_seed: int,
+    group: int,
+    chosen: Sequence[Configuration],
+    tally: Tally,
+) -> Callable[[], None]:
+    """A fresh Hypothesis test of one law on one group."""
+    share = profile.examples // profile.groups + (1 if group < profile.examples % profile.groups else 0)
+    phases = (Phase.generate, Phase.target, Phase.shrink) if profile.shrink else (Phase.generate, Phase.target)
+    digest = hashlib.sha256(f"{run_seed} {law.id} {group}".encode()).digest()
+
+    @seed(int.from_bytes(digest[:8], "big"))
+    @settings(
+        max_examples=share,
+        database=None,  # a report is repeatable from its seed alone
+        deadline=None,  # the first call of a shape compiles
+        phases=phases,
+        report_multiple_bugs=False,
+        print_blob=False,
+        suppress_health_check=[
+            HealthCheck.too_slow,  # compilation
+            HealthCheck.filter_too_much,  # inconclusive examples are rejected, counted and limited by PATIENCE
+            HealthCheck.data_too_large,
+            HealthCheck.large_base_example,
+        ],
+    )
+    @given(problems(law.domain, subject.manifest.capabilities, chosen))
+    def property_of_law(problem: Problem) -> None:
+        if tally.stopped is not None:  # shrinking a crash would restart the implementation for every attempt
+            raise tally.stopped
+        if tally.failure is None and tally.inconclusive > PATIENCE * share:
+            return
+        if subject.refuses(problem):
+            reject()
+        try:
+            measurement = replay(law, subject, problem)
+        except ImplementationError as error:
+            tally.stopped, tally.stopped_at = error, problem.line()
+            raise
+        if measurement.inconclusive is not None:
+            if tally.failure is None:
+                tally.inconclusive += 1
+                tally.why[measurement.inconclusive] = tally.why.get(measurement.inconclusive, 0) + 1
+            reject()
+        if not measurement.failed:
+            if tally.failure is None:
+                tally.add(problem, measurement)
+            target(min(measurement.margin, 1e3), label="margin")
+            return
+        if tally.failure is None:
+            tally.add(problem, measurement)
+        tally.failure = LawBrokenError(law, problem, as_worst(problem, measurement), describe(measurement))
+        raise tally.failure
+
+    return property_of_law
+
+
+def describe(measurement: Measurement) -> str:
+    """A measurement as a clause of a sentence."""
+    if "contract" in measurement.details:
+        return str(measurement.details["contract"])
+    details = ", ".join(f"{k} {_short(v)}" for k, v in measurement.details.items())
+    text = f"error {_short(measurement.error)}, allowed {_short(measurement.allowance)}"
+    return f"{text} ({details})" if details else text
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _evidence(law: Law, subject: Subject, profile: Profile, group: int, tally: Tally, seconds: float) -> Evidence:
+    outcome, message, stderr, failure = "pass", "", "", None
+    if tally.stopped is not None:
+        outcome = "timeout" if isinstance(tally.stopped, WorkerTimeoutError) else "error"
+        message = f"{tally.stopped} (on {tally.stopped_at})"
+        stderr = getattr(tally.stopped, "stderr", "") or getattr(tally.stopped, "traceback", "")
+        if isinstance(tally.stopped, AdapterError):
+            message = f"the adapter raised {message}"
+    elif tally.failure is not None:
+        outcome, failure, message = "fail", tally.failure.worst, tally.failure.message
+        if profile.shrink:
+            smaller = reduce(law, subject, tally.failure.problem, lambda p: replay(law, subject, p))
+            if smaller is not None:
+                failure, message = as_worst(*smaller), describe(smaller[1])
+    elif not tally.examples:
+        outcome, message = "inconclusive", "; ".join(sorted(tally.why)) or "no problem of its domain is claimed"
+    return Evidence(
+        law=law.id,
+        group=group,
+        outcome=outcome,
+        examples=tally.examples,
+        inconclusive=tally.inconclusive,
+        why=tally.why,
+        shapes=tuple(sorted(tally.shapes)),
+        worst=tally.worst,
+        failure=failure,
+        message=message,
+        stderr=stderr[-4000:],
+        seconds=seconds,
+    )
+
+
+def property_test(law: Law, subject: Subject, profile: Profile, run_seed: int) -> Callable[[], Verdict]:
+    """A fresh function that judges one law over all groups, for pytest; it returns the verdict."""
+
+    def test() -> Verdict:
+        parts = [judge(law, subject, profile, run_seed, group) for group in range(profile.groups)]
+        return merge(law.id, parts, profile.minimum)
+
+    test.__name__ = law.id
+    return test
