@@ -91,14 +91,19 @@ def print_report(report: Report, console: Console) -> None:
 def table(report: Report, width: int) -> Table:
     """Law, verdict, margin, examples, shapes, and, where there is room for one, the worst problem."""
     wide = width >= WIDE
-    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    result.add_column("law", overflow="fold")
-    result.add_column("verdict", no_wrap=True)
-    result.add_column("margin", justify="right", no_wrap=True)
-    result.add_column("ex.", justify="right", no_wrap=True)
-    result.add_column("shapes", justify="right", no_wrap=True)
+    # The longest law and verdict are never squeezed by a long problem; where even they do not fit, ids are folded.
+    law = max((len(v.law) for v in report.verdicts), default=3)
+    outcome = max((len(v.outcome) for v in report.verdicts), default=7)
+    result = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), width=width if wide else None, show_edge=False
+    )
+    result.add_column("law", overflow="fold", min_width=law if wide else None)
+    result.add_column("verdict", no_wrap=True, min_width=outcome)
+    result.add_column("margin", justify="right", no_wrap=True, min_width=7)
+    result.add_column("ex.", justify="right", no_wrap=True, min_width=4)
+    result.add_column("shapes", justify="right", no_wrap=True, min_width=6)
     if wide:
-        result.add_column("worst problem", overflow="ellipsis", no_wrap=True)
+        result.add_column("worst problem", overflow="ellipsis", no_wrap=True, ratio=1)
     for v in report.verdicts:
         judged = bool(v.examples or v.failure)
         cells = [number(v.worst.margin), str(v.examples), str(v.shapes)] if judged else [""] * 3

@@ -317,7 +317,6 @@ class _Run:
         limit = self.plan.call_timeout + self.patience
         for slot in self.slots:
             if (slot.group is not None or not self.ready) and time.monotonic() - slot.since > limit:
-                slot.process.kill()
                 where = "its start" if not self.ready else f"law {slot.law}"
                 self._replace(slot, "timeout", f"the runner hung: no call ended for {limit:g} s during {where}")
 
@@ -334,6 +333,7 @@ class _Run:
         """Count the judgement that a runner took down with it, and go on with another runner."""
         if not self.ready:
             raise WorkerCrashError(message, slot.process.stderr)
+        slot.process.kill()
         self._blame(slot, outcome, message)
         self.compilations.append(slot.compilations)
         slot.compilations = 0

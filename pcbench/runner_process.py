@@ -49,8 +49,8 @@ class RunnerProcess:
 
     def _read(self) -> None:
         assert self._popen.stdout is not None
-        with suppress(OSError, ValueError):
-            for line in self._popen.stdout:
+        with suppress(OSError, ValueError), self._popen.stdout as lines:
+            for line in lines:
                 try:
                     event = json.loads(line)
                 except ValueError:
@@ -96,8 +96,6 @@ class RunnerProcess:
         with suppress(subprocess.TimeoutExpired):
             self._popen.wait(timeout=max(0.0, deadline - time.monotonic()))
         self.kill()
-        _ = self.stderr
-        self._errors.close()
 
     def kill(self) -> None:
         """End the process group now; a worker ends when its runner does."""
@@ -106,6 +104,8 @@ class RunnerProcess:
             os.killpg(self._popen.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self._popen.wait(timeout=5)
+        self._stderr = self.stderr
+        self._errors.close()
 
 
 def startup_error(kind: str, message: str, stderr: str) -> PcbenchError:
