@@ -11,15 +11,18 @@ import os
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pcbench import adapters, known_failures
 from pcbench.adapters import KNOWN, resolve
 from pcbench.adapters.numpy import implementation
 from pcbench.adapters.template import scaffold
 from pcbench.errors import MissingLibraryError, UsageError
 from pcbench.implementation import OPTIONAL_METHODS, Manifest, methods_of
+from pcbench.laws import REGISTRY
 from pcbench.network import ACTIVATIONS
 from pcbench.problem import Problem
 
@@ -332,3 +335,13 @@ def test_fabricpc_says_how_to_install_it(factory):
 def test_no_adapter_names_a_path_of_this_machine():
     """If this fails, the register works only where it was written."""
     assert not any(os.sep in entry.spec or os.sep in entry.install for entry in KNOWN.values())
+
+
+@pytest.mark.parametrize("name", ["fabricpc", "fabricpc-mupc"])
+def test_known_failures_name_laws_and_cover_the_installed_version(name):
+    """If this fails, a law was renamed or a range is wrong, and `pcbench check` refuses the file."""
+    path = Path(adapters.__file__).with_name(f"{name}-known-failures.json")
+    entries = known_failures.read(path, list(REGISTRY))
+    version = KNOWN[name].install.partition("==")[2]
+    known_failures.check_current(entries, "fabricpc", version, {})
+    assert entries

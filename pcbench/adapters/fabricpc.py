@@ -173,7 +173,7 @@ class FabricPC:
         start = None if start is None else list(start)
         with self._precision(network):
             energy, z = self._infer(
-                self._static(network), network.weights, input, target, start, steps, float(step_size)
+                self._static(network), network.weights, input, _clamped(network, target), start, steps, float(step_size)
             )
             # Without a step there is no energy of the step before it.
             return Inference(activities=[np.array(a) for a in z], energy=float(energy) if steps else None)
@@ -186,7 +186,9 @@ class FabricPC:
 
     def _at(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> dict[str, Any]:
         with self._precision(network):
-            return self._evaluate(self._static(network), network.weights, input, target, list(activities))
+            return self._evaluate(
+                self._static(network), network.weights, input, _clamped(network, target), list(activities)
+            )
 
     def _static(self, network: Network) -> _Static:
         tiny = float(np.finfo(network.dtype).tiny)
@@ -196,7 +198,8 @@ class FabricPC:
             activation=network.activation,
             placement=network.placement,
             loss=network.loss,
-            precision=float(network.precision),
+            # A node's configuration takes Python numbers only, so a precision of it is compiled in.
+            precision=float(network.precision) if network.loss == "mse" else 1.0,
             mupc=self._mupc,
             tiny=tiny,
         )
@@ -211,6 +214,11 @@ class FabricPC:
             return function(self._lib, *args)
 
         return traced
+
+
+def _clamped(network: Network, target: np.ndarray) -> np.ndarray:
+    """What the output is clamped to; cross-entropy has no precision of its own and is linear in its target."""
+    return network.precision * target if network.loss == "ce" else target
 
 
 def _notes(mupc: bool) -> tuple[str, ...]:
@@ -244,7 +252,7 @@ def _infer(
     # The solver keeps whatever numbers it is given, so traced ones spare a compilation for each T and step size.
     structure = _structure(lib, static, lib.inference.InferenceSGD(eta_infer=step_size, infer_steps=steps))
     params = _parameters(lib, structure, weights)
-    state, clamps = _initial(lib, structure, params, _clamps(static, input, target), start)
+    state, clamps = _initial(lib, structure, params, {"x": input, "y": target}, start)
     state = lib.inference.run_inference(params, state, clamps, structure)
     return lib.energy.graph_energy(state, structure), [state.nodes[name].z_latent for name in _hidden(static)]
 
@@ -254,7 +262,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     structure = _structure(lib, static)
     params = _parameters(lib, structure, weights)
-    state, clamps = _initial(lib, structure, params, _clamps(static, input, target), activities)
+    state, clamps = _initial(lib, structure, params, {"x": input, "y": target}, activities)
     # A state keeps the energies and gradients of the activities it had before; the solver's first two phases renew it.
     solver = lib.inference.InferenceSGD
     state = solver.zero_grads(params, state, clamps, structure)
@@ -313,10 +321,6 @@ def _node(lib: SimpleNamespace, static: _Static, l: int, name: str) -> Any:
     if static.placement == "before-weight" and static.activation != "linear" and l > 1:
         return lib.ActivatedInput(input_activation=phi, **settings)
     return (lib.nodes.LinearResidual if static.skips[l - 1] else lib.nodes.Linear)(**settings)
-
-
-def _clamps(static: _Static, input: Any, target: Any) -> dict[str, Any]:
-    return {"x": input, "y": static.precision * target if static.loss == "ce" else target}
 
 
 def _weighted_edges(structure: Any, names: Sequence[str]) -> list[tuple[str, str, float]]:
