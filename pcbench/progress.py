@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any, Protocol
 
@@ -25,6 +26,14 @@ STYLES = {
     "not-run": "yellow",
     "not-applicable": "dim",
 }
+
+
+_UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def clean(text: str) -> str:
+    """`text` without escape sequences and other characters that have no place on a terminal or in XML."""
+    return _UNPRINTABLE.sub("�", text)
 
 
 class Progress(Protocol):
@@ -68,13 +77,13 @@ class Silent:
 def verdict_line(verdict: Verdict) -> str:
     """One judged law on one line: verdict, law, margin, examples, time, and the cause of anything but a pass."""
     if verdict.outcome in ("not-applicable", "blocked", "not-run"):
-        return f"{verdict.outcome:<16} {verdict.law}  {verdict.message}".rstrip()
+        return f"{verdict.outcome:<16} {verdict.law}  {clean(' '.join(verdict.message.split()))}".rstrip()
     text = (
         f"{verdict.outcome:<16} {verdict.law}  margin {verdict.worst.margin:.2g}, {verdict.examples} examples, "
         f"{verdict.seconds:.1f} s"
     )
     first = verdict.message.strip().splitlines()[:1]
-    return f"{text}: {first[0]}" if first and verdict.outcome != "pass" else text
+    return f"{text}: {clean(first[0])}" if first and verdict.outcome != "pass" else text
 
 
 class Lines(Silent):

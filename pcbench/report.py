@@ -183,7 +183,7 @@ class Report:
 
     def dumps(self) -> str:
         """The report as JSON text."""
-        return json.dumps(self.to_json(), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, data: Any) -> Report:

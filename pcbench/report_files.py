@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pcbench.errors import UsageError
+from pcbench.progress import clean
 from pcbench.report import Report
 from pcbench.report_text import EXPLAINED, explanation, header_lines, number
 
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MARKS = {"pass": "✅", "fail": "❌", "error": "💥", "timeout": "⏱️", "unexpected-pass": "❌", "expected-failure": "⚠️"}
 _JUNIT_SKIPPED = ("not-applicable", "blocked", "not-run", "expected-failure")
 
@@ -62,13 +62,13 @@ def read(path: str | Path) -> Report:
 def junit_xml(report: Report) -> str:
     """JUnit XML with one test case a law: failures, errors (error, time-out, undecided) and skips with their reason."""
     h = report.header
-    suite = ET.Element("testsuite", name=_xml(f"pcbench {h.implementation}"), timestamp=h.started)
+    suite = ET.Element("testsuite", name=clean(f"pcbench {h.implementation}"), timestamp=h.started)
     properties = ET.SubElement(suite, "properties")
     for name, value in header_lines(report):
-        ET.SubElement(properties, "property", name=_xml(name), value=_xml(value))
+        ET.SubElement(properties, "property", name=clean(name), value=clean(value))
     tally = {"failure": 0, "error": 0, "skipped": 0}
     for verdict in report.verdicts:
-        case = ET.SubElement(suite, "testcase", classname=_xml(f"pcbench.{h.implementation}"), name=_xml(verdict.law))
+        case = ET.SubElement(suite, "testcase", classname=clean(f"pcbench.{h.implementation}"), name=clean(verdict.law))
         case.set("time", f"{verdict.seconds:.3f}")
         if verdict.outcome == "pass":
             continue
@@ -79,9 +79,9 @@ def junit_xml(report: Report) -> str:
             kind = "skipped"
         tally[kind] += 1
         first = verdict.message.strip().splitlines()[:1]
-        child = ET.SubElement(case, kind, message=_xml(first[0] if first else verdict.outcome), type=verdict.outcome)
+        child = ET.SubElement(case, kind, message=clean(first[0] if first else verdict.outcome), type=verdict.outcome)
         if verdict.outcome in EXPLAINED:
-            child.text = _xml("\n".join(f"{name}: {value}" for name, value in explanation(report, verdict)))
+            child.text = clean("\n".join(f"{name}: {value}" for name, value in explanation(report, verdict)))
     totals = {
         "tests": str(len(report.verdicts)),
         "failures": str(tally["failure"]),
@@ -97,11 +97,6 @@ def junit_xml(report: Report) -> str:
     root.append(suite)
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
-
-
-def _xml(text: str) -> str:
-    """`text` without the characters that no XML may hold; the writer escapes the others."""
-    return _NOT_XML.sub("�", text)
 
 
 # ---- Markdown --------------------------------------------------------------------------------------------------------
@@ -139,7 +134,7 @@ def markdown_text(report: Report) -> str:
 
 def _inline(text: str) -> str:
     """`text` on one line with what Markdown, its tables and HTML would read as markup taken literally."""
-    text = " ".join(text.split())
+    text = clean(" ".join(text.split()))
     return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", text)
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pcbench.evidence import Verdict
-from pcbench.progress import STYLES
+from pcbench.progress import STYLES, clean
 from pcbench.report import Report
 
 EXPLAINED = ("fail", "error", "timeout", "unexpected-pass", "inconclusive", "expected-failure")
@@ -41,7 +41,7 @@ def header_lines(report: Report) -> list[tuple[str, str]]:
     ]
     notes = [("note", str(note)) for note in h.manifest.get("notes", ())]
     partial = [("partial", h.partial)] if h.partial else []
-    return partial + [(name, value) for name, value in lines if value] + notes
+    return [(name, clean(value)) for name, value in [*partial, *lines, *notes] if value]
 
 
 def explanation(report: Report, verdict: Verdict) -> list[tuple[str, str]]:
@@ -61,7 +61,7 @@ def explanation(report: Report, verdict: Verdict) -> list[tuple[str, str]]:
         lines.append(("replay", report.replay(verdict)))
     if verdict.stderr.strip():
         lines.append(("standard error", "\n".join(verdict.stderr.strip().splitlines()[-8:])))
-    return [(name, value) for name, value in lines if value]
+    return [(name, clean(value)) for name, value in lines if value]
 
 
 def _detail(value: object) -> str:
@@ -117,7 +117,7 @@ def unjudged_lines(report: Report) -> list[tuple[str, str]]:
     shared: dict[tuple[str, str], list[str]] = {}
     for v in report.verdicts:
         if v.outcome in ("not-applicable", "blocked", "not-run"):
-            shared.setdefault((v.outcome, " ".join(v.message.split())), []).append(v.law)
+            shared.setdefault((v.outcome, clean(" ".join(v.message.split()))), []).append(v.law)
     return [
         (f"{outcome}: {reason}" if reason else outcome, ", ".join(laws)) for (outcome, reason), laws in shared.items()
     ]
