@@ -1,0 +1,78 @@
+"""Gradient evaluations that the nonlinear equilibrium solver of the reference needs, as a Markdown table.
+
+Run it as `python ci/equilibrium_table.py [--quick]`.  A sample counts as solved once half its squared error-space
+gradient, which bounds the gap to its equilibrium where the curvature is at least 1, is 1e-10 of its loss; the count is
+that of the slowest sample of the batch.  Hessian-vector products of the certificate, two evaluations each, are listed
+apart.  Exits with 1 if a row needs more evaluations than the target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+
+import jax
+
+from pcbench.problem import Problem
+from pcbench.reference.equilibrium import EquilibriumState
+from pcbench.reference.equilibrium_nonlinear import solve
+from pcbench.reference.network import PCN
+
+TARGET = 60
+COLUMNS = ("activation", "N", "L", "evaluations", "gap bound / loss", "smallest curvature", "certified",
+           "certificate evaluations", "seconds")  # fmt: skip
+
+
+def problems(quick: bool) -> Iterator[Problem]:
+    """The grid: tanh and gelu, mupc with skips, widths and depths; a corner of it if `quick`."""
+    for activation in ("tanh", "gelu"):
+        for width in (64,) if quick else (64, 256):
+            for depth in (4,) if quick else (4, 16, 32):
+                yield Problem(
+                    input_dim=10, width=width, depth=depth, output_dim=10, batch=16, activation=activation,
+                    residual=True, parameterisation="mupc", seed=1,
+                )  # fmt: skip
+
+
+def measure(problem: Problem) -> tuple[EquilibriumState, float, float]:
+    """The solution, its gap bound over the loss, and the seconds of a second, compiled run."""
+    network, input, target = PCN.from_network(problem.network()), problem.input(), problem.target()
+    with jax.enable_x64(True):
+        loss = solve(network, input, target, max_evaluations=1, certify=False).energy
+        state = solve(network, input, target, tolerance=1e-10)
+        begin = time.perf_counter()
+        solve(network, input, target, tolerance=1e-10, certify=False)
+        return state, float(state.certificate.mean()) / loss, time.perf_counter() - begin
+
+
+def row(problem: Problem, state: EquilibriumState, gap: float, seconds: float) -> str:
+    """One line of the table."""
+    cells = (
+        problem.activation, problem.width, problem.depth, state.evaluations, f"{gap:.1e}",
+        f"{state.curvature.min():.2f}", "yes" if state.certified else "no", state.certificate_evaluations,
+        f"{seconds:.3f}",
+    )  # fmt: skip
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table; 1 if a row is unconverged or over the target."""
+    parser = argparse.ArgumentParser(description="Evaluations of the nonlinear equilibrium solver, as Markdown.")
+    parser.add_argument("--quick", action="store_true", help="two small rows only")
+    options = parser.parse_args(arguments)
+    print("| " + " | ".join(COLUMNS) + " |")
+    print("|" + " --- |" * len(COLUMNS))
+    failed = False
+    for problem in problems(options.quick):
+        state, gap, seconds = measure(problem)
+        print(row(problem, state, gap, seconds), flush=True)
+        if state.outcome.name != "CONVERGED" or state.evaluations > TARGET:
+            print(f"{problem.line()}: {state.evaluations} evaluations, {state.outcome.value}", file=sys.stderr)
+            failed = True
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
