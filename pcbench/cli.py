@@ -7,7 +7,8 @@ import os
 import shlex
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -133,23 +134,23 @@ def check(
     entries = known.read(known_failures, list(REGISTRY)) if known_failures else []
     outputs = {"json": json_path, "junit": junit_path, "markdown": markdown_path}
     report_files.check_writable(outputs.values())
-    signal.signal(signal.SIGTERM, _as_interrupt)
     console = terminal()
-    report = runner.run(
-        spec,
-        profile=profile,
-        seed=seed,
-        laws=split(patterns),
-        workers=workers,
-        python=python,
-        call_timeout=runner.CALL_TIMEOUT if timeout is None else timeout,
-        in_process=in_process,
-        fresh=fresh,
-        progress=progress.choose(console, quiet),
-        known=entries,
-        implementation=impl,
-        command=shlex.join(["pcbench", *sys.argv[1:]]),
-    )
+    with _orderly_termination():
+        report = runner.run(
+            spec,
+            profile=profile,
+            seed=seed,
+            laws=split(patterns),
+            workers=workers,
+            python=python,
+            call_timeout=runner.CALL_TIMEOUT if timeout is None else timeout,
+            in_process=in_process,
+            fresh=fresh,
+            progress=progress.choose(console, quiet),
+            known=entries,
+            implementation=impl,
+            command=shlex.join(["pcbench", *sys.argv[1:]]),
+        )
     report_files.write(report, **outputs)
     if quiet:
         console.print(f"{report.conclusion} (seed {report.header.seed})", markup=False, soft_wrap=True)
@@ -177,11 +178,19 @@ def split(patterns: tuple[str, ...]) -> list[str]:
     return [word for word in words if word]
 
 
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
+@contextmanager
+def _orderly_termination() -> Iterator[None]:
     """A pipeline that cancels a job sends SIGTERM: end the run in order, as for Ctrl-C, but only once."""
-    with suppress(ValueError):
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    raise KeyboardInterrupt
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 for command in (laws, replay, compare, adapters, new_adapter):

@@ -292,8 +292,7 @@ def test_a_new_version_of_the_library_starts_anew(tmp_path, fake):
     fake(slow=0.02)
     adapter = tmp_path / "adapter.py"
     adapter.write_text(
-        "import dataclasses, os\nfrom pcbench.adapters import numpy\nimplementation = numpy.implementation\n"
-        "if callable(implementation): implementation = implementation()\n"
+        "import dataclasses, os\nfrom pcbench.adapters import numpy\nimplementation = numpy.implementation()\n"
         "implementation.manifest = dataclasses.replace(implementation.manifest, version=os.environ['FAKE_VERSION'])\n"
     )
     watching = Watching()

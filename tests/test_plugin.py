@@ -1,0 +1,130 @@
+"""The pytest plugin, in sessions of its own: what it collects, how laws end as tests, and that it keeps out of it."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from pcbench.laws.base import REGISTRY
+
+LAWS = "energy.never-negative,energy.matches-definition,precision.no-retrace-on-equal-shapes"
+IDS = [id for id in REGISTRY if id in LAWS.split(",")]
+SMOKE = ("--pcn-profile", "smoke", "--pcn-seed", "3", "--pcn-laws", LAWS, "-p", "no:cacheprovider")
+
+TWICE = """
+from pcbench.adapters.numpy import NumpyPCN
+class Twice(NumpyPCN):
+    def energy(self, *args): return 2 * super().energy(*args)
+implementation = Twice()
+"""
+
+
+@pytest.fixture
+def pcn(tmp_path):
+    """Runs pytest in an empty directory, and returns its exit code and output."""
+
+    def run(*args):
+        command = [sys.executable, "-m", "pytest", *args]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def margins(output):
+    """The lines of the summary: law, verdict and margin."""
+    found = re.findall(
+        r"^(\S+\.\S+) +(pass|fail|blocked|not-applicable|expected-failure)\b *(\S*)", output, re.MULTILINE
+    )
+    return [line for line in found if line[0] in REGISTRY]
+
+
+def test_every_law_is_a_test_and_xdist_changes_nothing(pcn):
+    """Breaks if `pytest --pcn` needs files, loses a law or its margin, or gives other results with several workers."""
+    code, output = pcn("--pcn", "numpy", "-v", *SMOKE)
+    assert code == 0, output
+    for law in IDS:
+        assert f"pcn::{law} " in output
+    assert "2 passed, 1 skipped" in output
+    assert "seed 3" in output
+    assert [line[0] for line in margins(output)] == IDS
+    code, spread = pcn("--pcn", "numpy", "-n", "2", *SMOKE)
+    assert code == 0, spread
+    assert "2 passed, 1 skipped" in spread
+    assert margins(spread) == margins(output)
+
+
+def test_a_broken_law_fails_readably_and_blocks_what_depends_on_it(pcn, tmp_path):
+    """Breaks if a failure shows pcbench's traceback instead of the law, or one cause fails several tests."""
+    (tmp_path / "twice.py").write_text(TWICE)
+    code, output = pcn("--pcn", "twice.py", "-rs", *SMOKE)
+    assert code == 1, output
+    assert "fail: energy.matches-definition" in output
+    assert REGISTRY["energy.matches-definition"].failing_means[:40] in " ".join(output.split())
+    assert re.search(r"replay: pcbench replay energy\.matches-definition 'D=\S+' --impl twice\.py", output)
+    assert "Traceback" not in output
+    assert "judge_one" not in output
+    assert "needs compilations" in output
+
+
+def test_known_failures_are_strict_expected_failures(pcn, tmp_path):
+    """Breaks if a known failure is red, or a fixed one stays green."""
+    (tmp_path / "twice.py").write_text(TWICE)
+    (tmp_path / "known.json").write_text(json.dumps([{"law": "energy.matches-definition", "reason": "no 1/2"}]))
+    arguments = ("--pcn-known-failures", "known.json", "-rx", *SMOKE)
+    code, output = pcn("--pcn", "twice.py", *arguments)
+    assert code == 0, output
+    assert "1 xfailed" in output
+    assert "known: no 1/2" in output
+    assert ("energy.matches-definition", "expected-failure") in [line[:2] for line in margins(output)]
+    code, output = pcn("--pcn", "numpy", *arguments)
+    assert code == 1, output
+    assert "XPASS(strict)" in output
+
+
+def test_laws_stand_beside_the_tests_of_a_project_and_can_be_chosen(pcn, tmp_path):
+    """Breaks if --pcn hides a project's own tests, or -k and --pcn-only do not work."""
+    (tmp_path / "test_own.py").write_text("def test_own(): pass\n")
+    listing = pcn("--pcn", "numpy", "--collect-only", "-q", *SMOKE)[1].splitlines()
+    assert [line for line in listing if "::" in line] == ["test_own.py::test_own", *(f"pcn::{i}" for i in IDS)]
+    chosen = pcn("--pcn", "numpy", "--collect-only", "-q", "-k", "never", *SMOKE)[1].splitlines()
+    assert [line for line in chosen if "::" in line] == ["pcn::energy.never-negative"]
+    alone = pcn("--pcn", "numpy", "--collect-only", "-q", "--pcn-only", *SMOKE)[1].splitlines()
+    assert [line for line in alone if "::" in line] == [f"pcn::{i}" for i in IDS]
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("--pcn", "nmpy"), "did you mean 'numpy'"),
+        (("--pcn", ""), "not known"),
+        (("--pcn", "missing.py"), "missing.py"),
+        (("--pcn", "missing.py", "-n", "2"), "missing.py"),
+        (("--pcn", "numpy", "--pcn-laws", "energy.never-negatve"), "energy.never-negative"),
+        (("--pcn", "numpy", "--pcn-profile", "smok"), "smoke"),
+        (("--pcn", "numpy", "--pcn-seed", "-1"), "-1"),
+        (("--pcn", "numpy", "--pcn-known-failures", "missing.json"), "missing.json"),
+    ],
+)
+def test_every_mistake_is_a_usage_error(pcn, args, says):
+    """Breaks if a misspelt option passes, or is an internal error with a traceback."""
+    code, output = pcn(*args)
+    assert code == pytest.ExitCode.USAGE_ERROR, output
+    assert says in output
+    assert "Traceback" not in output
+    assert "INTERNALERROR" not in output
+
+
+def test_without_pcn_the_plugin_does_nothing_and_loads_nothing(pcn, tmp_path):
+    """Breaks if having pcbench installed slows down or changes pytest in projects that do not use it."""
+    (tmp_path / "test_own.py").write_text(
+        "import sys\n"
+        "def test_own():\n"
+        "    heavy = {'jax', 'hypothesis', 'pcbench.laws', 'pcbench.client', 'rich'} & set(sys.modules)\n"
+        "    assert 'pcbench.plugin' in sys.modules and not heavy, heavy\n"
+    )
+    code, output = pcn("-p", "no:hypothesispytest", "-p", "no:jaxtyping", "--pcn-laws", "nonsense", "-q")
+    assert code == 0, output
+    assert "pcbench" not in output
