@@ -103,7 +103,7 @@ def test_nonlinear_equilibria_are_stationary_and_below_the_loss(change):
     state = solve(problem, tolerance=1e-22)
     assert state.outcome in (Outcome.CONVERGED, Outcome.NOT_CERTIFIED)
     assert gradient(problem, state) < 1e-8
-    feedforward = REFERENCE.infer(problem.network(), problem.input(), problem.target(), 0, 0.0).activities
+    feedforward = list(REFERENCE.infer(problem.network(), problem.input(), problem.target(), 0, 0.0).activities)
     assert state.energy <= REFERENCE.energy(problem.network(), problem.input(), problem.target(), feedforward)
 
 

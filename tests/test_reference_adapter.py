@@ -105,7 +105,8 @@ def test_steps_compose_and_zero_steps_change_nothing():
         np.array_equal(a, b) for a, b in zip(REFERENCE.infer(network, x, y, 0, 0.1, z).activities, z, strict=True)
     )
     half = REFERENCE.infer(network, x, y, 2, 0.1).activities
-    split, whole = (REFERENCE.infer(network, x, y, *a).activities for a in ((3, 0.1, half), (5, 0.1)))
+    split = REFERENCE.infer(network, x, y, 3, 0.1, list(half)).activities
+    whole = REFERENCE.infer(network, x, y, 5, 0.1).activities
     np.testing.assert_allclose(np.array(split), np.array(whole), rtol=0, atol=1e-14)
 
 
@@ -123,7 +124,7 @@ def test_variants_give_the_gradient_of_the_loss(name):
                 weights = [w.copy() for w in network.weights]
                 weights[layer][index] += sign * h
                 moved = network.with_weights(weights)
-                losses.append(REFERENCE.energy(moved, x, y, REFERENCE.infer(moved, x, y, 0, 0.0).activities))
+                losses.append(REFERENCE.energy(moved, x, y, list(REFERENCE.infer(moved, x, y, 0, 0.0).activities)))
             expected = pytest.approx((losses[0] - losses[1]) / (2 * h), abs=1e-7)
             assert fixed[layer][index] == expected
             assert divergence[layer][index] == expected
@@ -134,7 +135,8 @@ def test_training_is_inference_then_descent():
     network, x, y, _ = parts(CASES["tanh"])
     trained, current = REFERENCE.train(network, x, y, 3, 0.05, 4, 0.1), network
     for _ in range(3):
-        gradients = REFERENCE.weight_gradients(current, x, y, REFERENCE.infer(current, x, y, 4, 0.1).activities)
+        activities = list(REFERENCE.infer(current, x, y, 4, 0.1).activities)
+        gradients = REFERENCE.weight_gradients(current, x, y, activities)
         current = current.with_weights([w - 0.05 * g for w, g in zip(current.weights, gradients, strict=True)])
     for got, expected in zip(trained, current.weights, strict=True):
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-13)
@@ -171,11 +173,11 @@ def test_nothing_recompiles_for_new_values():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_answers_have_the_dtype_of_the_network_whatever_the_process_has_chosen(dtype):
     """float64 problems would be computed in float32, or float32 ones in float64, without a word."""
-    assert not jax.config.jax_enable_x64, "the process is in its default state"
+    assert not jax.config.read("jax_enable_x64"), "the process is in its default state"
     for answer in every_answer(CASES["width1"].replace(dtype=dtype), 3, 0.1):
         assert answer.dtype == dtype
         assert np.isfinite(answer).all()
-    assert not jax.config.jax_enable_x64, "the adapter switches x64 on inside its calls only"
+    assert not jax.config.read("jax_enable_x64"), "the adapter switches x64 on inside its calls only"
 
 
 def test_float32_agrees_with_float64_to_its_rounding():

@@ -6,6 +6,12 @@ evaluations where gradient descent on the activities needs thousands of steps.
 
 Each turn of the loop is one gradient evaluation of the whole batch: a sample either accepts its trial step and gets a
 new direction or shortens its step, and a converged sample stands still.
+
+Measured before it was written by hand (mupc, residual, N = 64, 16 samples): `optimistix.LBFGS` 0.1.0 under `vmap` takes
+60 and 40 evaluations at L = 32 (tanh, gelu) where this takes 47 and 38 and three quarters of the time, and stops on
+the size of steps, not on the gradient that certifies.  Woodbury's inverse of \(I + \lambda J^\top H J\) at the
+feedforward pass as the initial Hessian, and a Gauss-Newton first step, gain nothing under mupc (60 and 50) and cost
+\(K\) evaluations more.
 """
 
 from __future__ import annotations
