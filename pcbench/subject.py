@@ -196,7 +196,10 @@ class Subject:
         steps: int,
         step_size: float,
     ) -> list[np.ndarray]:
-        r"""The weights after `iterations` updates of \(W \leftarrow W - \mathrm{rate}\,\partial F/\partial W\)."""
+        r"""The weights after `iterations` updates of \(W \leftarrow W - \mathrm{rate}\,\partial F/\partial W\).
+
+        They are the weights of `as_sent(network)`: with folded scalings a rate means something else for each layer.
+        """
         step = step_size * len(input) if self.manifest.conventions.step_size == "batch-mean" else step_size
         answer = self._call("train", network, input, target, iterations, learning_rate, steps, step)
         return self._weights("train", answer, network)
@@ -220,10 +223,12 @@ class Subject:
             self.seconds += time.perf_counter() - began
             self.modified = list(self.transport.last_meta.get("inputs_modified", ()))
 
+    def as_sent(self, network: Network) -> Network:
+        """The network that the implementation receives: with its scalings folded into the weights if it asks for that."""
+        return network.folded() if self.manifest.capabilities.scalings == "folded" else network
+
     def _prepare(self, argument: Any) -> Any:
-        if isinstance(argument, Network) and self.manifest.capabilities.scalings == "folded":
-            return argument.folded()
-        return argument
+        return self.as_sent(argument) if isinstance(argument, Network) else argument
 
     def _outgoing(self, network: Network, activities: Activities) -> list[np.ndarray]:
         """Activities in the network's dtype and the implementation's order, always fresh copies."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, reject, seed, settings, target
-from hypothesis.errors import Unsatisfiable
+from hypothesis.errors import Flaky, Unsatisfiable
 from pcbench.properties.reduce import reduce
 
 from pcbench.errors import AdapterError, ContractError, ImplementationError, TheoryError, WorkerTimeoutError
@@ -97,6 +97,10 @@ def judge(law: Law, subject: Subject, profile: Profile, run_seed: int, group: in
         tally.failure = broken
     except Unsatisfiable:
         pass  # every example was inconclusive, which the tally says
+    except Flaky:
+        # The law failed and then held on the same problem: the implementation has state or randomness of its own.
+        if tally.failure is None and tally.stopped is None:
+            raise
     except ImplementationError as error:
         tally.stopped = error
     return _evidence(law, subject, profile, group, tally, time.perf_counter() - began)

@@ -20,6 +20,7 @@ from pcbench.laws.tools import (
     trajectory,
     undecided,
 )
+from pcbench.network import Activities, Network
 from pcbench.numerics import gamma, norm
 from pcbench.problem import Problem
 from pcbench.subject import Subject
@@ -174,13 +175,22 @@ def reported_energy(subject: Subject, problem: Problem) -> Measurement:
     depends_on=CONTRACT,
 )
 def signal_front(subject: Subject, problem: Problem) -> Measurement:
-    """Layers below the front are judged by the rounding of their own feedforward pass."""
+    """Layers below the front are judged by the rounding of their own pass, and of feeding that rounding back."""
     network, x, y = case(problem)
     steps = 1 + problem.steps % (problem.depth - 2)
     z = subject.infer(network, x, y, steps, problem.step_size).activities
     quiet = problem.depth - steps - 1
     predicted = oracle.predictions(network, x, z)
-    return compare(z[:quiet], predicted[:quiet], rounding.error_bounds(network, x, y, z)[:quiet], steps=steps)
+    return compare(z[:quiet], predicted[:quiet], _quiet_bounds(problem, network, x, y, z, steps)[:quiet], steps=steps)
+
+
+def _quiet_bounds(
+    problem: Problem, network: Network, x: np.ndarray, y: np.ndarray, z: Activities, steps: int
+) -> Activities:
+    """Errors of layers that no signal has reached: rounding of the pass, then of `steps` steps that feed it back."""
+    passed = rounding.error_bounds(network, x, y, z)
+    fed = rounding.activity_gradient_bounds(network, x, y, z)
+    return [p + steps * problem.step_size * f for p, f in zip(passed, fed, strict=False)]
 
 
 @law(
@@ -202,7 +212,7 @@ def first_arrival(subject: Subject, problem: Problem) -> Measurement:
     error = z[layer - 1] - oracle.predictions(network, x, z)[layer - 1]
     arrived = problem.step_size**steps * oracle.backprop_deltas(network, x, y)[layer - 1]
     # Rounding of z_l against f_l, of each delta on its way, and of the feedforward pass through the output error.
-    local = rounding.error_bounds(network, x, y, z)[layer - 1]
+    local = _quiet_bounds(problem, network, x, y, z, steps)[layer - 1]
     relative = gamma(steps * (problem.width + problem.output_dim), network.dtype)
     pass_error = float(np.max(rounding.prediction_bounds(network, x)))
     gain = problem.step_size**steps * network.precision
@@ -231,13 +241,13 @@ def zero_residual(subject: Subject, problem: Problem) -> Measurement:
     start = oracle.feedforward(network, x)
     end = subject.infer(network, x, y, steps, problem.step_size).activities
     rate = growth(network, x, y, start, problem.step_size)
-    pass_error = _feedforward_distance(subject, problem, network, x, y)
+    pass_error = _feedforward_distance(network, x, y)
     per_step = norm(step_bounds(network, x, y, start, problem.step_size))
     distance = pass_error * rate**steps + per_step * sum(rate**k for k in range(steps))
     return compare_states(end, start, 4 * distance)
 
 
-def _feedforward_distance(subject, problem, network, x, y):
+def _feedforward_distance(network, x, y):
     """How far an own feedforward pass may be from the oracle's: each layer's rounding times the slopes above it."""
     z = oracle.feedforward(network, x)
     bounds = rounding.error_bounds(network, x, y, z)
@@ -271,7 +281,7 @@ def samples_are_independent(subject: Subject, problem: Problem) -> Measurement:
     z = oracle.feedforward(network, x)
     _, distance = trajectory(network, x, y, z, problem.steps, problem.step_size)
     rate = growth(network, x, y, z, problem.step_size) ** problem.steps
-    distance += rate * _feedforward_distance(subject, problem, network, x, y)
+    distance += rate * _feedforward_distance(network, x, y)
     kept = [a[order][1:] for a in before]
     return compare_states([a[1:] for a in after], kept, 2 * distance)
 
@@ -292,7 +302,7 @@ def batch_size_changes_nothing(subject: Subject, problem: Problem) -> Measuremen
     z = oracle.feedforward(network, x[-1:])
     _, distance = trajectory(network, x[-1:], y[-1:], z, problem.steps, problem.step_size)
     rate = growth(network, x[-1:], y[-1:], z, problem.step_size) ** problem.steps
-    distance += rate * _feedforward_distance(subject, problem, network, x[-1:], y[-1:])
+    distance += rate * _feedforward_distance(network, x[-1:], y[-1:])
     return compare_states([a[-1:] for a in together], alone, 2 * distance)
 
 
@@ -315,5 +325,5 @@ def scales_with_data(subject: Subject, problem: Problem) -> Measurement:
     ).activities  # fmt: skip
     z = oracle.feedforward(network, x)
     _, distance = trajectory(network, x, y, z, problem.steps, problem.step_size)
-    distance += _feedforward_distance(subject, problem, network, x, y)
+    distance += _feedforward_distance(network, x, y)
     return compare_states([a / factor for a in scaled], plain, 2 * distance, factor=factor)

@@ -28,6 +28,7 @@ DOMAIN = Domain(weight_scales=(1.0, 0.3), data_scales=(1.0, 0.1), depth=(2, 12),
 def update_is_rate_times_gradient(subject: Subject, problem: Problem) -> Measurement:
     """The gradient is the oracle's at the activities of the implementation's own inference."""
     network, x, y = case(problem)
+    network = subject.as_sent(network)
     rate = 0.125
     updated = subject.train(network, x, y, 1, rate, problem.steps, problem.step_size)
     start = subject.infer(network, x, y, 0, problem.step_size).activities

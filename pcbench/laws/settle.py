@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pcbench import theory
+from pcbench.laws.tools import largest_slope
 from pcbench.network import Activities, Network
 from pcbench.numerics import unit_roundoff
 from pcbench.problem import Problem
@@ -49,10 +50,10 @@ def settle(subject: Subject, problem: Problem, network: Network, input: np.ndarr
             return _certified(network, input, target, claimed.activities, "its own solver")
     if network.linear and "start" in subject.offers:
         start = theory.envelope_activities(network, input, target)
-        step = min(problem.step_size, 1 / theory.largest_eigenvalue_bound(network))
+        step = min(problem.step_size, 1 / largest_slope(network))
         state = subject.infer(network, input, target, max(1, problem.steps), step, start)
         return _certified(network, input, target, state.activities, "inference started at the closed form")
-    step = 1 / theory.largest_eigenvalue_bound(network) if network.linear else problem.step_size
+    step = 1 / largest_slope(network) if network.linear else problem.step_size
     state = subject.infer(network, input, target, LONG, step)
     return _certified(network, input, target, state.activities, f"{LONG} inference steps")
 

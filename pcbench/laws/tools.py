@@ -88,6 +88,15 @@ def slope_bound(network: Network, l: int) -> float:
     return abs(network.skips[l - 1]) + lipschitz * abs(network.scalings[l - 1]) * size
 
 
+def largest_slope(network: Network) -> float:
+    r"""An upper bound on \(\lambda_{\max}\) of the positive part of the activity Hessian: \((1 + s)^2\max(1, \lambda)\).
+
+    \(s\) is the largest slope of any layer.  Cross-entropy has a Hessian of at most 1/2 and is covered.
+    """
+    steepest = max(slope_bound(network, l) for l in range(2, network.depth + 1))
+    return (1 + steepest) ** 2 * max(1.0, network.precision)
+
+
 def curvature_bound(network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
     r"""A bound on the part of the activity Hessian that is not positive: \(\max|\phi''|\,|a W^\top\varepsilon|\), 0 if linear."""
     if network.linear:
@@ -107,12 +116,10 @@ def curvature_bound(network: Network, input: np.ndarray, target: np.ndarray, act
 def growth(network: Network, input: np.ndarray, target: np.ndarray, activities: Activities, step_size: float) -> float:
     r"""By how much one inference step can stretch a perturbation: \(\|I - \eta H\|\).
 
-    \(H\) lies between \(-C\) and \(\Lambda + C\), \(\Lambda\) from the layers' slopes (block tridiagonal, so
-    \((1 + s)^2\) with \(s\) the largest slope) and \(C\) the curvature.  At least 1, because rounding never contracts
+    \(H\) lies between \(-C\) and \(\Lambda + C\), \(\Lambda\) from `largest_slope` and \(C\) the curvature.  At least 1, because rounding never contracts
     along flat directions.
     """
-    weight = max(1.0, network.precision)
-    largest = (1 + max(slope_bound(network, l) for l in range(2, network.depth + 1))) ** 2 * weight
+    largest = largest_slope(network)
     curved = curvature_bound(network, input, target, activities)
     return max(1.0 + step_size * curved, step_size * (largest + curved) - 1)
 
