@@ -40,7 +40,7 @@ class Progress(Protocol):
     """What a run reports while it goes on; every method is called by the thread that started the run."""
 
     def started(self, implementation: str, laws: int, judgements: int, done: int) -> None:
-        """The implementation has introduced itself; `done` of `judgements` are known from a journal."""
+        """`implementation` says what is judged and how; `done` of `judgements` are known from a journal."""
 
     def running(self, runner: int, law: str, group: int) -> None:
         """A runner begins with one group of one law."""

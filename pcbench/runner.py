@@ -187,10 +187,10 @@ class _Run:
         except KeyboardInterrupt:
             self.interrupted = True
         finally:
-            self._stop()
-            self.progress.finished()
-        if not self.ready:
-            raise KeyboardInterrupt
+            try:
+                self._stop()
+            finally:  # a second Ctrl-C ends the waiting; what is still running ends with the pipe to this process
+                self.progress.finished()
         report = self._report(implementation, command, started)
         if self.journal is not None:
             # Only a complete run is forgotten; a partial one can be taken up again.
@@ -279,7 +279,8 @@ class _Run:
             if self.journal.problem:
                 self.progress.note(self.journal.problem)
         name = " ".join(part for part in (manifest["name"], manifest["version"]) if part)
-        self.progress.started(name, len(self.laws), total, len(self.evidence))
+        described = f"{name}, profile {self.plan.profile}, seed {self.plan.seed}, {self.workers} workers"
+        self.progress.started(described, len(self.laws), total, len(self.evidence))
         for law in self.laws:
             self._tell(law.id)
 
@@ -382,7 +383,9 @@ class _Run:
         return known_failures.apply(block(verdicts, self.dependencies), self.known)
 
     def _report(self, implementation: str, command: str, started: str) -> Report:
-        info, manifest = self.ready["info"], self.ready["manifest"]
+        # Interrupted before the implementation has introduced itself, nothing is known about it.
+        info, manifest = self.ready.get("info", {}), self.ready.get("manifest", {})
+        capabilities = manifest.get("capabilities", {})
         counted = "compilations" in self.ready.get("offers", ())
         header = RunHeader(
             pcbench=__version__,
@@ -394,8 +397,8 @@ class _Run:
             python=str(info.get("python", platform.python_version())),
             platform=str(info.get("platform", platform.platform())),
             versions={**manifest.get("versions", {}), **info.get("versions", {})},
-            devices=tuple(info.get("devices") or manifest["capabilities"]["devices"]),
-            dtypes=tuple(manifest["capabilities"]["dtypes"]),
+            devices=tuple(info.get("devices") or capabilities.get("devices", ())),
+            dtypes=tuple(capabilities.get("dtypes", ())),
             profile=self.plan.profile,
             seed=self.plan.seed,
             workers=self.workers,

@@ -15,7 +15,6 @@ from pcbench.laws.base import REGISTRY, Measurement, law
 
 SPEC = adapters.KNOWN["numpy"].spec
 PROBLEM = "D=3,N=5,L=4,K=2,B=3,activation=tanh,seed=7"
-LAWS = ("fake.root", "fake.leaf", "fake.other", "fake.residual-free", "fake.last")
 
 
 def measure(subject, problem):
@@ -25,12 +24,15 @@ def measure(subject, problem):
 def register():
     """Replace all laws by these."""
     REGISTRY.clear()
-    common = {"statement": "S", "citation": "C", "failing_means": "M"}
-    law("fake.root", **common)(measure)
-    law("fake.leaf", depends_on=("fake.root",), **common)(measure)
-    law("fake.other", **common)(measure)
-    law("fake.residual-free", needs=("time-travel",), **common)(measure)
-    law("fake.last", depends_on=("fake.other",), **common)(measure)
+    define("fake.root")
+    define("fake.leaf", depends_on=("fake.root",))
+    define("fake.other")
+    define("fake.residual-free", needs=("time-travel",))
+    define("fake.last", depends_on=("fake.other",))
+
+
+def define(id, needs=(), depends_on=()):
+    law(id, statement="S", citation="C", failing_means="M", needs=needs, depends_on=depends_on)(measure)
 
 
 def judge(law, subject, profile, seed, group):

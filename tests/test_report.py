@@ -50,9 +50,9 @@ def report(*verdicts, known=(), **header):
 
 
 def shown(r, width=80):
-    console = Console(width=width, file=io.StringIO(), highlight=False)
-    print_report(r, console)
-    return console.file.getvalue()
+    stream = io.StringIO()
+    print_report(r, Console(width=width, file=stream, highlight=False))
+    return stream.getvalue()
 
 
 NASTY = "\x1b[31m<&>]]> \x00 ' \" | `tick` ```fence``` ~~~ \ud800 *x* <details>\nsecond line"

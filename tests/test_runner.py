@@ -407,3 +407,17 @@ def test_the_law_set_hash_is_of_what_the_laws_say():
     assert runner.law_set_hash(laws[::-1]) == before
     assert runner.law_set_hash([*laws[:-1], dataclasses.replace(laws[-1], statement="other")]) != before
     assert runner.law_set_hash(laws[:-1]) != before
+
+
+def test_ctrl_c_before_the_implementation_has_started_gives_a_report_too(tmp_path, fake):
+    """Breaks if an impatient user of a slow library gets a traceback, or leaves a process behind."""
+    pids = tmp_path / "pids"
+    adapter = tmp_path / "adapter.py"
+    adapter.write_text(f"import os, time\nopen({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')\ntime.sleep(60)\n")
+    watcher = threading.Thread(target=lambda: (wait_for(pids.exists), os.kill(os.getpid(), signal.SIGINT)))
+    watcher.start()
+    report = go(tmp_path, spec=str(adapter), workers=1)
+    watcher.join()
+    assert report.exit_code == 130
+    assert set(outcomes(report).values()) == {"not-run"}
+    wait_for(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
