@@ -64,15 +64,21 @@ class Exponents:
     def from_line(cls, text: str) -> Exponents:
         """The inverse of `line`.
 
-        **Raises:** `ProblemError` for an exponent that does not exist or is no number.
+        **Raises:** `ProblemError` for an exponent that does not exist, is given twice or is no number.
         """
         head, *parts = text.split(":")
         known = [field.name for field in fields(cls)]
+        if head != "general":
+            raise ProblemError(
+                f"parameterisation {text!r}: needed general:exponent=value, or one of {', '.join(NAMED)}"
+            )
         values: dict[str, float] = {}
         for part in parts:
             name, _, value = part.partition("=")
-            if head != "general" or name not in known:
+            if name not in known:
                 raise ProblemError(f"parameterisation {text!r}: exponent {name!r} is not one of {', '.join(known)}")
+            if name in values:
+                raise ProblemError(f"parameterisation {text!r}: exponent {name} is given twice")
             try:
                 values[name] = float(value)
             except ValueError:

@@ -1,0 +1,22 @@
+"""What the tests share: one profile for Hypothesis, and an implementation made into a subject."""
+
+import pytest
+from hypothesis import settings
+
+from pcbench.adapters.numpy import NumpyPCN
+from pcbench.client import InProcess
+from pcbench.subject import Subject
+
+# The same examples in every run: a test that fails today must not have passed by luck yesterday.
+settings.register_profile("tests", derandomize=True, deadline=None, database=None, max_examples=50)
+settings.load_profile("tests")
+
+
+@pytest.fixture
+def subject_of():
+    """Makes a subject of an implementation given as an object, by default the plain NumPy one."""
+
+    def make(implementation=None, respawn=None):
+        return Subject(InProcess(NumpyPCN() if implementation is None else implementation), respawn)
+
+    return make
