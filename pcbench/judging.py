@@ -106,7 +106,8 @@ class _Channel:
 
     def send(self, **event: Any) -> None:
         with self._lock:
-            self._events.write(json.dumps(event) + "\n")
+            # Numbers that are not finite stay numbers here: both ends are Python's json.
+            self._events.write(json.dumps(event, default=plain) + "\n")
             self._events.flush()
 
     def configuration(self) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def _group(
         channel.send(event="law", law=law.id, group=group)
         evidence = judge_one(engine, law, subject, config["profile"], config["seed"], group, outcomes)
         outcomes[law.id] = evidence.outcome
-        channel.send(event="evidence", evidence=plain(evidence.to_json()))
+        channel.send(event="evidence", evidence=evidence.to_json())
     channel.send(event="done", group=group, compilations=_compilations(subject))
 
 

@@ -5,9 +5,12 @@ FAKE_ENGINE, JSON with lists of law ids for `fail`, `crash`, `hang` and `raise`,
 """
 
 import json
+import math
 import os
 import signal
 import time
+
+import numpy as np
 
 from pcbench import adapters
 from pcbench.evidence import Evidence, Worst
@@ -51,7 +54,9 @@ def judge(law, subject, profile, seed, group):
     worst = Worst(margin=margin, error=margin, allowance=1.0, problem=PROBLEM)
     result = {"law": law.id, "group": group, "examples": 8, "shapes": ((3, 5, 4, 2, 3), (1, 1, 2, 1, group + 1))}
     if law.id in orders.get("fail", ()):
-        broken = Worst(margin=2.0, error=2.0, allowance=1.0, problem=PROBLEM, details={"layer": 1})
+        # What a broken contract gives, and what NumPy puts into details.
+        details = {"layer": np.int64(1), "gap": np.float32(0.5), "near": np.bool_(True), "norms": np.ones(2)}
+        broken = Worst(margin=math.inf, error=math.inf, allowance=0.0, problem=PROBLEM, details=details)
         return Evidence(**result, outcome="fail", worst=broken, failure=broken, message="too far")
     return Evidence(**result, outcome="pass", worst=worst)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from pcbench.journal import Journal
 from pcbench.known_failures import KnownFailure
 from pcbench.laws.base import REGISTRY
 from pcbench.progress import Silent
+from pcbench.report import Report
 
 TESTS = str(Path(__file__).parent)
 
@@ -47,6 +49,7 @@ def outcomes(report):
 
 
 def undated(report):
+    """Without what may differ between two runs of the same command."""
     header = dataclasses.replace(report.header, seconds=0.0, started="", workers=0)
     return dataclasses.replace(report, header=header)
 
@@ -98,6 +101,10 @@ def test_the_number_of_workers_changes_nothing(tmp_path, fake):
         "fake.residual-free": "not-applicable",
         "fake.last": "blocked",
     }
+    assert one.verdicts[2].failure is not None
+    assert one.verdicts[2].failure.margin == math.inf
+    assert one.verdicts[2].failure.details == {"layer": 1, "gap": 0.5, "near": True, "norms": [1.0, 1.0]}
+    assert Report.loads(one.dumps()) == one
     assert one.verdicts[0].examples == 16
     assert one.verdicts[0].shapes == 3
 
@@ -191,7 +198,7 @@ def interrupt():
 
 def test_ctrl_c_gives_a_partial_report_and_the_next_run_resumes(tmp_path, fake):
     """Breaks if an interrupted run loses its judgements, passes for complete, or is judged again from the start."""
-    fake(slow=0.02)
+    fake(slow=0.02, fail=["fake.root"])
     partial = go(tmp_path, workers=1, seed=None, progress=Watching(3, interrupt))
     assert partial.header.partial == "interrupted"
     assert partial.exit_code == 130
