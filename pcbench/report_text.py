@@ -51,7 +51,9 @@ def explanation(report: Report, verdict: Verdict) -> list[tuple[str, str]]:
     if shown.problem:
         measured = f"{number(shown.error)}, allowed {number(shown.allowance)}, margin {number(shown.margin)}"
         details = ", ".join(f"{k}={_detail(v)}" for k, v in shown.details.items())
-        lines += [("measured", measured), ("details", details), ("problem", shown.problem)]
+        if verdict.outcome not in ("error", "timeout"):  # those end before anything is measured
+            lines += [("measured", measured), ("details", details)]
+        lines.append(("problem", shown.problem))
     lines.append(("message", verdict.message.strip()))
     if verdict.why:
         lines.append(("undecided", "; ".join(f"{n} x {reason}" for reason, n in verdict.why.items())))
