@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, reject, seed, settings, target
 from hypothesis.errors import Flaky, Unsatisfiable
 from pcbench.properties.reduce import reduce
 
-from pcbench.errors import AdapterError, ContractError, ImplementationError, TheoryError, WorkerTimeoutError
+from pcbench.errors import ContractError, ImplementationError, TheoryError, WorkerTimeoutError
 from pcbench.evidence import Evidence, Verdict, Worst, merge
 from pcbench.laws.base import Law, Measurement
 from pcbench.problem import Problem
@@ -183,10 +183,9 @@ def _evidence(law: Law, subject: Subject, profile: Profile, group: int, tally: T
     outcome, message, stderr, failure = "pass", "", "", None
     if tally.stopped is not None:
         outcome = "timeout" if isinstance(tally.stopped, WorkerTimeoutError) else "error"
-        message = f"{tally.stopped} (on {tally.stopped_at})"
+        message = str(tally.stopped)
+        failure = Worst(problem=tally.stopped_at)
         stderr = getattr(tally.stopped, "stderr", "") or getattr(tally.stopped, "traceback", "")
-        if isinstance(tally.stopped, AdapterError):
-            message = f"the adapter raised {message}"
     elif tally.failure is not None:
         outcome, failure, message = "fail", tally.failure.worst, tally.failure.message
         if profile.shrink:

@@ -130,6 +130,7 @@ class ReferencePCN:
 
     def equilibrium(self, network: Network, input: np.ndarray, target: np.ndarray) -> Equilibrium:
         """The exact equilibrium of a linear network, that of the error-space solver otherwise."""
+        _check(network, input, target)
         pcn = PCN.from_network(network)
         tolerance = _TOLERANCE[network.dtype.name]
         with jax.enable_x64(True):
@@ -158,6 +159,7 @@ class ReferencePCN:
         step_size: float,
     ) -> list[np.ndarray]:
         """The weights after `iterations` updates, each after `steps` of inference from the feedforward pass."""
+        _check(network, input, target)
         pcn, real = PCN.from_network(network), network.dtype.type
         with jax.enable_x64(True):
             arguments = (np.int64(iterations), real(learning_rate), np.int64(steps), real(step_size))
@@ -165,11 +167,13 @@ class ReferencePCN:
 
     def fixed_prediction_gradients(self, network: Network, input: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
         """The weight gradients under the fixed-prediction assumption."""
+        _check(network, input, target)
         with jax.enable_x64(True):
             return _unstacked(_variants(PCN.from_network(network), input, target)[0])
 
     def zero_divergence_gradients(self, network: Network, input: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
         """The weight gradients of zero-divergence inference learning."""
+        _check(network, input, target)
         with jax.enable_x64(True):
             return _unstacked(_variants(PCN.from_network(network), input, target)[1])
 
@@ -188,6 +192,7 @@ class ReferencePCN:
         step_size: float = 0.0,
     ) -> dict[str, Any]:
         """One answer about a state: small problems share one program for all, large ones compute what is asked."""
+        _check(network, input, target)
         pcn, real = PCN.from_network(network), network.dtype.type
         work = input.shape[0] * sum(w.size for w in network.weights)
         want = _ALL if work <= _SMALL else (wanted, "steps") if wanted == "activities" else (wanted,)
@@ -199,6 +204,13 @@ class ReferencePCN:
             if wanted == "weight_gradients":
                 return {wanted: _unstacked(answers[wanted])}
             return {wanted: np.array(answers[wanted])}
+
+
+def _check(network: Network, input: np.ndarray, target: np.ndarray) -> None:
+    """Refuse data that broadcasting would stretch, such as a target of shape (batch,)."""
+    shapes = (len(input), network.dims[0]), (len(input), network.dims[-1])
+    if (input.shape, target.shape) != shapes:
+        raise ValueError(f"input {input.shape} and target {target.shape}: needed {shapes[0]} and {shapes[1]}")
 
 
 def _unstacked(weights: tuple[Any, Any, Any]) -> list[np.ndarray]:
