@@ -160,10 +160,8 @@ class NumpyPCN:
             e, evaluations = self._minimised(network, input, target)
         z = self._from_errors(network, input, e)
         gradient = self._error_gradient(network, z, e, target)
-        # What rounding leaves of a gradient is proportional to its two terms, whose difference it is.
-        size = np.linalg.norm(e, axis=1) + np.linalg.norm(e - gradient, axis=1)
         residual = np.linalg.norm(gradient, axis=1)
-        done = bool(np.all(residual <= 1e4 * np.finfo(e.dtype).eps * size))
+        done = bool(np.all(residual <= 1e4 * _rounding_of(e, gradient)))
         return Equilibrium(
             activities=z[1:],
             energy=self.energy(network, input, target, z[1:]),
@@ -350,7 +348,10 @@ class NumpyPCN:
     def _minimised(
         self, network: Network, input: np.ndarray, target: np.ndarray, memory: int = 20, iterations: int = 1000
     ) -> tuple[np.ndarray, int]:
-        """L-BFGS from zero errors, every sample for itself, until rounding stops it; errors and evaluations."""
+        """L-BFGS from zero errors, every sample for itself, until rounding or a kink stops it; errors and evaluations.
+
+        A minimum on a kink of ReLU has no gradient of zero: there the energy comes to rest long before the gradient.
+        """
 
         def evaluate(e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             z = self._from_errors(network, input, e)
@@ -360,7 +361,7 @@ class NumpyPCN:
         e = np.zeros((len(input), sum(network.dims[1:-1])), dtype=network.dtype)
         F, g = evaluate(e)
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
-        count = 1
+        count, idle = 1, 0
         for _ in range(iterations):
             direction = -_two_loops(g, pairs)
             slope = np.sum(direction * g, axis=1)
@@ -377,13 +378,19 @@ class NumpyPCN:
                 flat = np.abs(np.sum(g_trial * direction, axis=1)) <= 0.9 * np.abs(slope)
                 accepted = armijo | (flat & (F_trial <= F + 4 * eps * np.abs(F)))
                 step = np.where(accepted, step, 0.5 * step)
-            moved = accepted & (np.linalg.norm(g, axis=1) > 4 * eps * np.linalg.norm(e, axis=1))
-            if not moved.any():
+            moved = accepted & (np.linalg.norm(g, axis=1) > 100 * _rounding_of(e, g))
+            idle = 0 if np.any(moved & (F - F_trial > 100 * eps * np.abs(F))) else idle + 1
+            if not moved.any() or idle > 10:
                 break
             s, y = np.where(moved[:, None], trial - e, 0), np.where(moved[:, None], g_trial - g, 0)
             pairs = [*pairs[-memory + 1 :], (s, y)]
             e, F, g = e + s, np.where(moved, F_trial, F), np.where(moved[:, None], g_trial, g)
         return e, count
+
+
+def _rounding_of(e: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """What rounding leaves of each sample's gradient: in proportion to the two terms whose difference it is."""
+    return np.finfo(e.dtype).eps * (np.linalg.norm(e, axis=1) + np.linalg.norm(e - gradient, axis=1))
 
 
 def _two_loops(g: np.ndarray, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

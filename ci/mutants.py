@@ -1,0 +1,375 @@
+#!/usr/bin/env python
+"""Prove the power of the laws: judge every wrong implementation, and every right one that looks odd, by every law.
+
+    python ci/mutants.py                       # standard profile, two processes; writes ci/kill-matrix.{json,md}
+    python ci/mutants.py --only half-lost      # one of them, printed and not written
+
+Exit code 1 if a mutant survives, a law that should kill a mutant does not, a mutant breaks down instead of answering
+wrongly (void), a correct implementation fails, or a law kills nothing.
+
+The unmodified implementation is judged first, and its failures end the run.  The problems that each law drew for it are
+the ones that every mutant with the same manifest is asked.  A law need not be asked about a mutant whose changed
+methods it never calls: it would hear the same answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import importlib
+import io
+import json
+import multiprocessing
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pcbench.properties import judge, replay
+
+from pcbench import arrays
+from pcbench.adapters.numpy import NumpyPCN
+from pcbench.errors import ImplementationError
+from pcbench.evidence import BROKEN, Verdict, Worst, merge
+from pcbench.laws import REGISTRY, Law, Measurement
+from pcbench.problem import Problem
+from pcbench.profiles import Profile, profile
+from pcbench.subject import Subject
+
+ROOT = Path(__file__).resolve().parent.parent
+SIGNS = {"fail": "X", "pass": ".", "inconclusive": "o", "not-applicable": " ", "untouched": "."}
+
+
+@dataclass
+class Row:
+    """What every law said of one implementation."""
+
+    name: str
+    outcomes: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+    calls: dict[str, list[str]] = field(default_factory=dict)
+    asked: dict[str, list[str]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def with_outcome(self, *outcomes: str) -> list[str]:
+        """The laws with one of these outcomes, in the order of the registry."""
+        return [law for law in REGISTRY if self.outcomes.get(law) in outcomes]
+
+
+# ---- judging, in a process of its own -----------------------------------------------------------------------------
+
+
+def catalogue() -> Any:
+    """The package of mutants, which lives with the tests."""
+    if str(ROOT / "tests") not in sys.path:
+        sys.path.insert(0, str(ROOT / "tests"))
+    return importlib.import_module("mutants")
+
+
+def factory(name: str) -> Callable[[], Any]:
+    """The control, a mutant or an odd variant by name."""
+    package = catalogue()
+    return NumpyPCN if name == "control" else (package.MUTANTS.get(name) or package.ODD[name]).factory
+
+
+def traced(called: set[str]) -> type:
+    """`NumpyPCN` noting the names of the methods that are called."""
+
+    def noting(name: str, method: Any) -> Any:
+        @functools.wraps(method)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            called.add(name)
+            return method(*args, **kwargs)
+
+        return wrapper
+
+    methods = {name: noting(name, value) for name, value in vars(NumpyPCN).items() if callable(value)}
+    return type("Traced", (NumpyPCN,), methods)
+
+
+def changed_methods(cls: Any) -> set[str] | None:
+    """The methods of `NumpyPCN` that a subclass replaces; None if it may differ in any answer."""
+    if not (isinstance(cls, type) and issubclass(cls, NumpyPCN)):
+        return None
+    names = {name for base in cls.__mro__[: cls.__mro__.index(NumpyPCN)] for name in vars(base)}
+    new = {n for n in names if callable(getattr(cls, n, None)) and not n.startswith("__") and n not in vars(NumpyPCN)}
+    return None if new or names & {"manifest", "__getattribute__"} else names
+
+
+def verdict_of_drawn(name: str, law: Law, how: Profile, seed: int, asked: list[str], called: set[str]) -> Verdict:
+    """The verdict on problems that are drawn for this implementation; they are noted in `asked`.
+
+    The groups end at the first failure, as a law does within a group.
+    """
+
+    def noted(subject: Subject, problem: Problem) -> Measurement:
+        asked.append(problem.line())
+        return law.measure(subject, problem)
+
+    subject = catalogue().register.subject_of(traced(called) if name == "control" else factory(name))
+    parts = []
+    for group in range(how.groups):
+        parts.append(judge(replace(law, measure=noted), subject, how, seed, group))
+        if parts[-1].outcome in (*BROKEN, "not-applicable"):
+            break
+    return merge(law.id, parts, how.minimum)
+
+
+def verdict_of_asked(name: str, law: Law, how: Profile, asked: list[str]) -> Verdict:
+    """The verdict on given problems, until the first failure."""
+    subject, examples = catalogue().register.subject_of(factory(name)), 0
+    for line in asked:
+        try:
+            measurement = replay(law, subject, Problem.from_line(line))
+        except ImplementationError as error:
+            return Verdict(law=law.id, outcome="error", message=str(error), failure=Worst(problem=line))
+        if measurement.failed:
+            return Verdict(law=law.id, outcome="fail", failure=Worst(problem=line), message=str(measurement))
+        examples += measurement.inconclusive is None
+    return Verdict(law=law.id, outcome="pass" if examples >= how.minimum else "inconclusive", examples=examples)
+
+
+def remember_arrays() -> None:
+    """Keep what has been drawn: all mutants are asked the same problems, and drawing takes half the time."""
+    for name in ("matrix", "normal", "rotation"):
+        original = getattr(arrays, name)
+        if not hasattr(original, "cache_info"):
+            setattr(arrays, name, functools.lru_cache(20000)(original))
+
+
+def judge_row(name: str, laws: Mapping[str, list[str] | None], how: Profile, seed: int) -> Row:
+    """Some laws on one implementation, each on given problems, or on problems drawn for it where there are none."""
+    row = Row(name)
+    remember_arrays()
+    with np.errstate(all="ignore"), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for law, given in laws.items():
+            began, asked, called = time.perf_counter(), [], set[str]()
+            if given is None:
+                result = verdict_of_drawn(name, REGISTRY[law], how, seed, asked, called)
+            else:
+                result = verdict_of_asked(name, REGISTRY[law], how, given)
+            row.outcomes[law], row.seconds[law] = result.outcome, time.perf_counter() - began
+            row.calls[law], row.asked[law] = sorted(called), asked
+            if result.outcome in BROKEN:
+                row.problems[law], row.messages[law] = (result.failure or result.worst).problem, result.message
+    return row
+
+
+# ---- the run ---------------------------------------------------------------------------------------------------------
+
+
+def in_processes(workers: int, tasks: list[tuple[Any, ...]]) -> Iterable[Row]:
+    """`judge_row` of every task as it ends, in so many processes, or in this one for 0."""
+    if workers < 1:
+        yield from (judge_row(*task) for task in tasks)
+        return
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running: list[Future[Row]] = [pool.submit(judge_row, *task) for task in tasks]
+        for done in as_completed(running):
+            yield done.result()
+
+
+def run_control(how: Profile, seed: int, workers: int) -> Row:
+    """Every law on the unmodified implementation, with the methods it called."""
+    control = Row("control")
+    for part in in_processes(workers, [("control", {law: None}, how, seed) for law in REGISTRY]):
+        for name in ("outcomes", "problems", "messages", "calls", "asked", "seconds"):
+            getattr(control, name).update(getattr(part, name))
+    return control
+
+
+def run_all(names: list[str], control: Row, how: Profile, seed: int, workers: int) -> list[Row]:
+    """Every named implementation by every law that may see a difference from the control."""
+    tasks = []
+    for name in names:
+        changed = changed_methods(factory(name))
+        if changed is None:
+            laws = dict.fromkeys(REGISTRY)
+        else:
+            laws = {law: control.asked[law] for law in REGISTRY if changed & set(control.calls[law])}
+        tasks.append((name, laws, how, seed))
+    tasks.sort(
+        key=lambda task: (None not in task[1].values(), -len(task[1]))
+    )  # the longest first, so that no process waits at the end
+    rows, mutants = [], catalogue().MUTANTS
+    for count, row in enumerate(in_processes(workers, tasks), start=1):
+        for law in REGISTRY:
+            row.outcomes.setdefault(law, "untouched")
+        rows.append(row)
+        killed = row.with_outcome("fail")
+        said = f"killed by {len(killed)} laws" if row.name in mutants else "odd: " + (", ".join(killed) or "passes")
+        print(f"[{count}/{len(tasks)}] {row.name:40s} {said}, {sum(row.seconds.values()):.1f} s", flush=True)
+    return sorted(rows, key=lambda row: names.index(row.name))
+
+
+def complaints(control: Row, rows: list[Row], complete: bool) -> list[str]:
+    """Everything that makes the run fail, one sentence each."""
+    package, found = catalogue(), []
+    for law in control.with_outcome(*BROKEN):
+        found.append(f"control fails {law}: {control.messages[law]} on {control.problems[law]}")
+    kills: dict[str, list[str]] = {law: [] for law in REGISTRY}
+    for row in rows:
+        void = row.with_outcome("error", "timeout")
+        if row.name in package.ODD:
+            for law in (*row.with_outcome("fail"), *void):
+                found.append(f"correct variant {row.name} fails {law}: {row.messages[law]} on {row.problems[law]}")
+            continue
+        for law in row.with_outcome("fail"):
+            kills[law].append(row.name)
+        for law in void:
+            found.append(f"mutant {row.name} is void for {law}: {row.messages[law]}")
+        if not row.with_outcome("fail"):
+            found.append(f"mutant {row.name} survives")
+        for law in package.MUTANTS[row.name].expected:
+            if row.outcomes[law] != "fail":
+                found.append(f"mutant {row.name} should be killed by {law}, whose outcome is {row.outcomes[law]}")
+    if complete:
+        found += [f"law {law} kills nothing" for law, names in kills.items() if not names]
+    return found
+
+
+# ---- the matrix ------------------------------------------------------------------------------------------------------
+
+
+def as_data(control: Row, rows: list[Row], how: Profile, seed: int) -> dict[str, Any]:
+    """The kill matrix as plain data; nothing in it depends on the machine's speed."""
+    package = catalogue()
+    mutants = [row for row in rows if row.name in package.MUTANTS]
+    laws = {}
+    for law in REGISTRY:
+        killed = [row.name for row in mutants if row.outcomes[law] == "fail"]
+        alone = [row.name for row in mutants if row.with_outcome("fail") == [law]]
+        laws[law] = {"kills": len(killed), "exclusive": alone, "killed": killed, "control": control.outcomes[law]}
+    return {
+        "profile": how.name,
+        "examples": how.examples,
+        "seed": seed,
+        "laws": laws,
+        "mutants": {
+            row.name: {
+                "description": package.MUTANTS[row.name].description,
+                "expected": list(package.MUTANTS[row.name].expected),
+                "killed_by": row.with_outcome("fail"),
+                "inconclusive": row.with_outcome("inconclusive"),
+            }
+            for row in mutants
+        },
+        "odd": {
+            row.name: {
+                "description": package.ODD[row.name].description,
+                "failed": row.with_outcome("fail", "error", "timeout"),
+                "passed": len(row.with_outcome("pass", "untouched")),
+                "inconclusive": row.with_outcome("inconclusive"),
+                "not_applicable": len(row.with_outcome("not-applicable")),
+            }
+            for row in rows
+            if row.name in package.ODD
+        },
+    }
+
+
+def as_markdown(data: dict[str, Any], rows: list[Row], found: list[str]) -> str:
+    """The kill matrix for a reader."""
+    by_name = {row.name: row for row in rows}
+    killed = sum(bool(m["killed_by"]) for m in data["mutants"].values())
+    lines = [
+        "# Kill matrix",
+        "",
+        f"Generated by `ci/mutants.py` (profile `{data['profile']}`, {data['examples']} examples per law, seed "
+        f"{data['seed']}). {killed} of {len(data['mutants'])} wrong implementations are killed; "
+        f"{sum(not o['failed'] for o in data['odd'].values())} of {len(data['odd'])} odd but correct ones pass; "
+        f"{sum(bool(v['kills']) for v in data['laws'].values())} of {len(data['laws'])} laws kill at least one.",
+        "",
+        *(["## Complaints", "", *(f"- {text}" for text in found), ""] if found else []),
+        "## Laws",
+        "",
+        "| no. | law | kills | of these, no other law kills |",
+        "| ---: | --- | ---: | --- |",
+        *(
+            f"| {k} | `{law}` | {v['kills']} | {', '.join(v['exclusive'])} |"
+            for k, (law, v) in enumerate(data["laws"].items(), start=1)
+        ),
+        "",
+        "## Mutants",
+        "",
+        "| mutant | defect | must die by | killed by |",
+        "| --- | --- | --- | ---: |",
+        *(
+            f"| {name} | {m['description']} | {', '.join(f'`{e}`' for e in m['expected'])} | {len(m['killed_by'])} |"
+            for name, m in data["mutants"].items()
+        ),
+        "",
+        "## Correct but odd",
+        "",
+        "| variant | what is odd | laws passed | inconclusive | not applicable |",
+        "| --- | --- | ---: | ---: | ---: |",
+        *(
+            f"| {name} | {o['description']} | {o['passed']} | {len(o['inconclusive'])} | {o['not_applicable']} |"
+            for name, o in data["odd"].items()
+        ),
+        "",
+        "## Matrix",
+        "",
+        "Columns are the laws by number. `X` killed, `.` passed, `o` inconclusive, blank not applicable.",
+        "",
+        "```text",
+        " " * 40 + "".join(f"{k // 10 or ' '}" for k in range(1, len(data["laws"]) + 1)),
+        " " * 40 + "".join(f"{k % 10}" for k in range(1, len(data["laws"]) + 1)),
+        *(
+            (f"{name:40s}" + "".join(SIGNS.get(by_name[name].outcomes[law], "!") for law in data["laws"])).rstrip()
+            for name in data["mutants"]
+        ),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run and report; the exit code."""
+    package = catalogue()
+    known = [*package.MUTANTS, *package.ODD]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="standard", help="how many examples (default: standard)")
+    parser.add_argument("--seed", type=int, default=1, help="of the run (default: 1)")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2; 0: this one)")
+    parser.add_argument("--only", action="append", choices=known, metavar="NAME", help="one mutant or odd variant")
+    parser.add_argument("--output", type=Path, default=ROOT / "ci", help="folder of the two files (default: ci)")
+    options = parser.parse_args(arguments)
+    how, began = replace(profile(options.profile), shrink=False), time.perf_counter()
+
+    control = run_control(how, options.seed, options.workers)
+    print(f"control: {len(control.with_outcome('pass'))} laws pass, {sum(control.seconds.values()):.0f} s", flush=True)
+    for law in sorted(REGISTRY, key=lambda law: -control.seconds[law])[:10]:
+        print(f"    {law:50s} {control.seconds[law]:.1f} s", flush=True)
+    broken = complaints(control, [], False)
+    if broken:
+        print("\n".join(broken))
+        return 1
+
+    rows = run_all(options.only or known, control, how, options.seed, options.workers)
+    found = complaints(control, rows, complete=not options.only)
+    if options.only:
+        for row in rows:
+            print(f"{row.name}: killed by {', '.join(row.with_outcome('fail')) or 'no law'}")
+    else:
+        data = as_data(control, rows, how, options.seed)
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / "kill-matrix.json").write_text(json.dumps(data, indent=1) + "\n")
+        (options.output / "kill-matrix.md").write_text(as_markdown(data, rows, found))
+    print("\n".join(found) or "every mutant dies as expected, every correct variant lives, every law kills")
+    print(f"{time.perf_counter() - began:.0f} s")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
