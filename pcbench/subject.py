@@ -320,4 +320,6 @@ def _offers(transport: Transport, second_process: bool) -> frozenset[str]:
 
 
 def _describe(value: Any) -> str:
-    return f"{type(value).__name__} {value!r}"[:80]
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    return " ".join(f"{type(value).__name__} {value!r}"[:80].split())
