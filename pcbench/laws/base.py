@@ -22,7 +22,8 @@ class Domain:
 
     A strategy *constructs* problems inside it; nothing is filtered away.  `steps` and `step_sizes` are inclusive
     ranges; `hidden_units` bounds \(N(L-1)\) for laws that need the dense activity Hessian; `large` marks laws of the
-    limits, which are judged at sizes where width is much larger than depth.
+    limits, which are judged at sizes where width is much larger than depth; `costly` those that make a compiled
+    implementation compile programs that no other law needs.
     """
 
     activations: tuple[str, ...] = ACTIVATIONS
@@ -45,6 +46,7 @@ class Domain:
     scalar_output: bool = False
     square: bool = False
     large: bool = False
+    costly: bool = False
 
     def admits(self, problem: Problem) -> bool:
         """Whether the law speaks about this problem."""

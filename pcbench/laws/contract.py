@@ -168,7 +168,7 @@ def nan_is_not_hidden(subject: Subject, problem: Problem) -> Measurement:
     citation="paper facts P37; jpc 1.0.0 returns 2.47 in place of 0.44 for such a target",
     failing_means="an unchecked subtraction of arrays of different rank",
     needs=("energy-at-activities",),
-    domain=Domain(losses=("mse",), scalar_output=True, batch=2, data_laws=("gaussian",)),
+    domain=Domain(losses=("mse",), scalar_output=True, batch=2, costly=True, data_laws=("gaussian",)),
     depends_on=("contract.shapes-and-dtypes",),
 )
 def target_has_two_axes(subject: Subject, problem: Problem) -> Measurement:
@@ -190,6 +190,7 @@ def target_has_two_axes(subject: Subject, problem: Problem) -> Measurement:
     failing_means="log(softmax(x)) or exp without subtracting the maximum",
     needs=("energy-at-activities", "ce"),
     domain=Domain(
+        costly=True,
         losses=("ce",), activations=("linear", "relu", "softplus", "silu", "gelu", "gelu-tanh"), output_dim=2,
         placements=("before-weight",), weight_laws=("gaussian",), weight_scales=(1.0,), data_scales=(1.0,),
     ),

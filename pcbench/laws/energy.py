@@ -149,7 +149,7 @@ def scales_quadratically(subject: Subject, problem: Problem) -> Measurement:
     citation="theory E6; paper facts P4",
     failing_means="a sum over the batch that is not declared, samples that leak into each other, a dropped tail",
     needs=("energy-at-activities",),
-    domain=Domain(batch=2),
+    domain=Domain(batch=2, costly=True),
     depends_on=CONTRACT,
 )
 def mean_over_samples(subject: Subject, problem: Problem) -> Measurement:

@@ -209,7 +209,7 @@ def scaling_folds(subject: Subject, problem: Problem) -> Measurement:
     failing_means="weight gradients evaluated at activities other than those given",
     needs=("weight-gradients",),
     domain=Domain(activations=SMOOTH, dtypes=("float64",), data_scales=(1.0,), weight_scales=(1.0,),
-                  weight_laws=("gaussian", "orthogonal"), depth=(2, 12)),
+                  weight_laws=("gaussian", "orthogonal")),
     depends_on=("gradient.weights-match-definition",),
 )  # fmt: skip
 def small_error_step(subject: Subject, problem: Problem) -> Measurement:

@@ -27,7 +27,6 @@ from pcbench.subject import Subject
 
 CONTRACT = ("contract.shapes-and-dtypes",)
 STEP = ("inference.step-follows-definition",)
-LINEAR_MSE = Domain(activations=("linear",), losses=("mse",))
 
 
 @law(
@@ -291,7 +290,7 @@ def samples_are_independent(subject: Subject, problem: Problem) -> Measurement:
     statement="A sample inferred alone ends where it ends inside a batch.",
     citation="theory E6; paper facts P4, P39; jpc's step is divided by the batch size",
     failing_means="a step size that depends on the batch without being declared, or a batch whose tail is dropped",
-    domain=Domain(batch=2, steps=(1, 24)),
+    domain=Domain(batch=2, steps=(1, 24), costly=True),
     depends_on=("inference.samples-are-independent",),
 )
 def batch_size_changes_nothing(subject: Subject, problem: Problem) -> Measurement:

@@ -13,7 +13,7 @@ from pcbench.problem import Problem
 from pcbench.subject import Subject
 
 PREDICTION = ("feedforward.prediction-matches-definition",)
-DOMAIN = Domain(weight_scales=(1.0, 0.3), data_scales=(1.0, 0.1), depth=(2, 12), steps=(1, 12))
+DOMAIN = Domain(weight_scales=(1.0, 0.3), data_scales=(1.0, 0.1), steps=(1, 12), costly=True)
 
 
 @law(
@@ -98,7 +98,7 @@ def _equals_backprop(subject: Subject, problem: Problem, variant: str) -> Measur
     citation="Millidge, Tschantz and Buckley 2020 (arXiv 2006.04182); theory E7; paper facts P27",
     failing_means="predictions or derivatives that move with the activities",
     needs=("fixed-prediction-gradients",),
-    domain=Domain(activations=SMOOTH, weight_scales=(1.0, 0.3), data_scales=(1.0, 0.1), depth=(2, 12)),
+    domain=Domain(activations=SMOOTH, weight_scales=(1.0, 0.3), data_scales=(1.0, 0.1), costly=True),
     depends_on=PREDICTION,
 )
 def fixed_prediction(subject: Subject, problem: Problem) -> Measurement:
@@ -112,7 +112,7 @@ def fixed_prediction(subject: Subject, problem: Problem) -> Measurement:
     citation="Song, Lukasiewicz, Xu and Bogacz 2020; theory E7; paper facts P26",
     failing_means="a layer updated one step early or late",
     needs=("zero-divergence-gradients",),
-    domain=Domain(activations=SMOOTH, weight_scales=(1.0, 0.3), data_scales=(1.0, 0.1), depth=(2, 12)),
+    domain=Domain(activations=SMOOTH, weight_scales=(1.0, 0.3), data_scales=(1.0, 0.1), costly=True),
     depends_on=PREDICTION,
 )
 def zero_divergence(subject: Subject, problem: Problem) -> Measurement:

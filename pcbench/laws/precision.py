@@ -15,7 +15,7 @@ from pcbench.subject import Subject
     citation="Higham 2002; pcbench.rounding",
     failing_means="matrix products in reduced precision (TF32, bfloat16), or float64 that is float32 inside",
     needs=("float32", "float64", "energy-at-activities", "weight-gradients"),
-    domain=Domain(dtypes=("float32",)),
+    domain=Domain(dtypes=("float32",), costly=True),
     depends_on=("energy.matches-definition",),
 )
 def float32_follows_float64(subject: Subject, problem: Problem) -> Measurement:

@@ -18,7 +18,7 @@ from pcbench.subject import Subject
     citation="arXiv 2408.11979; theory L10; paper facts P33",
     failing_means="an inference that does nothing where activities are small, or BP gradients in place of PC's",
     needs=("weight-gradients",),
-    domain=Domain(activations=("linear",), losses=("mse",), dtypes=("float64",), residual=(False,), depth=(3, 24),
+    domain=Domain(activations=("linear",), losses=("mse",), dtypes=("float64",), residual=(False,), depth=(3, 64),
                   data_laws=("gaussian",), data_scales=(1.0,), weight_laws=("gaussian",), weight_scales=(1.0,)),
     depends_on=("gradient.weights-match-definition",),
 )  # fmt: skip

@@ -15,11 +15,11 @@ from pcbench.subject import Subject
 STEP = ("inference.step-follows-definition",)
 SMALL = Domain(
     activations=("linear",), losses=("mse",), weight_laws=("gaussian", "orthogonal", "low-rank"),
-    weight_scales=(1.0, 0.3), data_scales=(1.0,), hidden_units=36,
+    weight_scales=(1.0, 0.3), data_scales=(1.0,), hidden_units=36, square=True,
 )  # fmt: skip
 LINEAR = Domain(
     activations=("linear",), losses=("mse",), weight_laws=("gaussian", "orthogonal", "low-rank"),
-    weight_scales=(1.0, 0.3), data_scales=(1.0,), depth=(2, 16),
+    weight_scales=(1.0, 0.3), data_scales=(1.0,),
 )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def threshold_is_sharp(subject: Subject, problem: Problem) -> Measurement:
     failing_means="a step that depends on the history, or a Hessian other than that of the energy",
     needs=("start", "simultaneous"),
     domain=Domain(activations=("linear",), losses=("mse",), weight_laws=("gaussian", "orthogonal", "low-rank"),
-                  weight_scales=(1.0, 0.3), data_scales=(1.0,), depth=(2, 16), steps=(1, 12)),
+                  weight_scales=(1.0, 0.3), data_scales=(1.0,), steps=(1, 12)),
     depends_on=STEP,
 )  # fmt: skip
 def differences_contract(subject: Subject, problem: Problem) -> Measurement:

@@ -88,7 +88,9 @@ def hidden_permutation(subject: Subject, problem: Problem) -> Measurement:
     citation="theory E6; paper facts P6",
     failing_means="an elementwise operation where the net is declared linear",
     needs=("energy-at-activities",),
-    domain=Domain(activations=("linear",), data_laws=("gaussian",), weight_laws=("gaussian", "orthogonal")),
+    domain=Domain(
+        activations=("linear",), losses=("mse",), data_laws=("gaussian",), weight_laws=("gaussian", "orthogonal")
+    ),
     depends_on=CONTRACT,
 )
 def hidden_rotation(subject: Subject, problem: Problem) -> Measurement:
