@@ -10,6 +10,7 @@ machines, takes part.
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from pcbench.errors import ProblemError
 
+_REMEMBERED = 1 << 18
 LAWS = ("gaussian", "orthogonal", "low-rank", "zero", "ill-conditioned")
 
 # Wichura 1988, Algorithm AS 241 (PPND16), coefficients from the constant term up.
@@ -59,6 +61,20 @@ def normal(seed: int, role: str, *shape: int) -> np.ndarray:
 
 
 def matrix(law: str, seed: int, role: str, rows: int, columns: int) -> np.ndarray:
+    """The matrix of `draw`, read-only; small ones are remembered, for several questions are asked about a problem."""
+    if rows * columns > _REMEMBERED:
+        return draw(law, seed, role, rows, columns)
+    return _remembered(law, seed, role, rows, columns)
+
+
+@functools.lru_cache(maxsize=64)
+def _remembered(law: str, seed: int, role: str, rows: int, columns: int) -> np.ndarray:
+    result = draw(law, seed, role, rows, columns)
+    result.flags.writeable = False
+    return result
+
+
+def draw(law: str, seed: int, role: str, rows: int, columns: int) -> np.ndarray:
     r"""A `(rows, columns)` matrix whose entries have variance about 1 (0 for `zero`), drawn from one of `LAWS`.
 
     `orthogonal` is \(\sqrt{n}\) times a block of a random rotation of \(n = \max(rows, columns)\) dimensions: the
@@ -120,7 +136,8 @@ def one_hot(seed: int, role: str, rows: int, classes: int) -> np.ndarray:
 def _polynomial(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
     total = np.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
-        total = total * x + c
+        total *= x
+        total += c
     return total
 
 
@@ -137,9 +154,14 @@ def _log(x: np.ndarray) -> np.ndarray:
 def _inverse_normal(p: np.ndarray) -> np.ndarray:
     q = p - 0.5
     r = 0.180625 - q * q
-    central = q * _polynomial(_CENTRAL[0], r) / _polynomial(_CENTRAL[1], r)
+    result = q * _polynomial(_CENTRAL[0], r) / _polynomial(_CENTRAL[1], r)
+    outside = r < 0  # beyond |q| = 0.425, 15 % of all
+    p = p[outside]
     root = np.sqrt(-_log(np.minimum(p, 1 - p)))
     middle = _polynomial(_MIDDLE[0], root - 1.6) / _polynomial(_MIDDLE[1], root - 1.6)
-    tail = _polynomial(_TAIL[0], root - 5.0) / _polynomial(_TAIL[1], root - 5.0)
-    outer = np.copysign(np.where(root <= 5.0, middle, tail), q)
-    return np.where(np.abs(q) <= 0.425, central, outer)
+    far = root > 5.0
+    if far.any():
+        tail = root[far] - 5.0
+        middle[far] = _polynomial(_TAIL[0], tail) / _polynomial(_TAIL[1], tail)
+    result[outside] = np.copysign(middle, q[outside])
+    return result

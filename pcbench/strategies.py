@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Any
 
@@ -53,6 +53,16 @@ class Configuration:
     def shape(self) -> tuple[int, int, int, int, int]:
         """`(D, N, L, K, B)`."""
         return self.input_dim, self.width, self.depth, self.output_dim, self.batch
+
+
+_FIELDS = tuple(field.name for field in fields(Configuration))
+_SIZES = {
+    "input_dim": st.integers(1, 12),
+    "width": st.integers(1, 24),
+    "depth": st.integers(2, 9),
+    "output_dim": st.integers(1, 5),
+    "batch": st.integers(1, 6),
+}
 
 
 def palette(seed: int, capabilities: Capabilities, count: int) -> tuple[Configuration, ...]:
@@ -156,9 +166,9 @@ def move_into(configuration: Configuration, domain: Domain, capabilities: Capabi
 
 
 def large_configurations(seed: int) -> tuple[Configuration, ...]:
-    """The shapes of the limits: widths of 192 to 384 and depths of 2 to 6, residual and linear."""
+    """The shapes of the limits: widths of 128 to 256 and depths of 2 to 5, residual and linear."""
     random = Random(f"large {seed}")
-    sizes = list(itertools.product((192, 256, 384), (2, 3, 4, 5, 6)))
+    sizes = list(itertools.product((128, 192, 256), (2, 3, 4, 5)))
     random.shuffle(sizes)
     return tuple(
         Configuration(
@@ -195,44 +205,52 @@ def problems(domain: Domain, capabilities: Capabilities, chosen: Sequence[Config
 
     The first value of every choice is the plainest, so that shrinking ends at small sizes and plain settings.
     """
-    configuration = st.sampled_from(list(chosen))
-    if capabilities.shapes == "free" and not domain.large:
-        configuration = st.one_of(configuration, _free(domain, capabilities, chosen))
-    return configuration.flatmap(lambda c: _values(c, domain, capabilities))
+    free = capabilities.shapes == "free" and not domain.large
+    return _problem(_configuration(domain, capabilities, chosen, free), tuple(_values(domain, capabilities).items()))
 
 
-def _free(domain: Domain, capabilities: Capabilities, chosen: Sequence[Configuration]) -> st.SearchStrategy:
-    """Configurations whose sizes are drawn at will, with the settings of one of the palette."""
-
-    def build(c: Configuration, index: int, *sizes: int) -> Configuration:
-        d, n, l, k, b = sizes
-        loose = replace(c, input_dim=d, width=n, depth=l, output_dim=k, batch=b)
-        return move_into(loose, domain, capabilities, index)
-
-    return st.builds(
-        build, st.sampled_from(list(chosen)), st.integers(0, 6), st.integers(1, 12), st.integers(1, 24),
-        st.integers(2, 9), st.integers(1, 5), st.integers(1, 6),
-    )  # fmt: skip
+@st.composite
+def _problem(
+    draw: st.DrawFn,
+    configuration: st.SearchStrategy[Configuration],
+    values: tuple[tuple[str, st.SearchStrategy[Any]], ...],
+) -> Problem:
+    c = draw(configuration)
+    fixed = {name: getattr(c, name) for name in _FIELDS}
+    return Problem(**fixed, **{name: draw(strategy) for name, strategy in values})
 
 
-def _values(c: Configuration, domain: Domain, capabilities: Capabilities) -> st.SearchStrategy[Problem]:
+def _configuration(
+    domain: Domain, capabilities: Capabilities, chosen: Sequence[Configuration], free: bool
+) -> st.SearchStrategy[Configuration]:
+    """One of the palette, or for half of the examples of an implementation with free shapes, sizes drawn at will."""
+    palette_only = st.sampled_from(list(chosen))
+    if not free:
+        return palette_only
+
+    @st.composite
+    def loose(draw: st.DrawFn) -> Configuration:
+        sizes = {name: draw(strategy) for name, strategy in _SIZES.items()}
+        return move_into(replace(draw(palette_only), **sizes), domain, capabilities, draw(st.integers(0, 6)))
+
+    return st.one_of(palette_only, loose())
+
+
+def _values(domain: Domain, capabilities: Capabilities) -> dict[str, st.SearchStrategy[Any]]:
+    """What a program need not be compiled for."""
     named = [p for p in ("mupc", "ntp", "sp") if p in domain.parameterisations]
-    parameterisations: list[Any] = [*named, *(EXPONENTS if "general" in domain.parameterisations else ())]
-    precisions = domain.output_precisions if capabilities.precision else (1.0,)
     low, high = domain.steps
-    return st.builds(
-        Problem,
-        input_dim=st.just(c.input_dim), width=st.just(c.width), depth=st.just(c.depth),
-        output_dim=st.just(c.output_dim), batch=st.just(c.batch), activation=st.just(c.activation),
-        placement=st.just(c.placement), residual=st.just(c.residual), loss=st.just(c.loss), dtype=st.just(c.dtype),
-        parameterisation=st.sampled_from(parameterisations),
-        output_multiplier=st.sampled_from(domain.output_multipliers),
-        output_precision=st.sampled_from(precisions),
-        weight_law=st.sampled_from(domain.weight_laws),
-        weight_scale=st.sampled_from(domain.weight_scales),
-        data_law=st.sampled_from(domain.data_laws),
-        data_scale=st.sampled_from(domain.data_scales),
-        seed=st.integers(0, SEEDS),
-        steps=st.integers(low, high) if capabilities.zero_steps else st.integers(max(1, low), max(1, high)),
-        step_size=st.sampled_from(STEP_SIZES),
-    )  # fmt: skip
+    if not capabilities.zero_steps:
+        low, high = max(1, low), max(1, high)
+    return {
+        "parameterisation": st.sampled_from([*named, *(EXPONENTS if "general" in domain.parameterisations else ())]),
+        "output_multiplier": st.sampled_from(domain.output_multipliers),
+        "output_precision": st.sampled_from(domain.output_precisions if capabilities.precision else (1.0,)),
+        "weight_law": st.sampled_from(domain.weight_laws),
+        "weight_scale": st.sampled_from(domain.weight_scales),
+        "data_law": st.sampled_from(domain.data_laws),
+        "data_scale": st.sampled_from(domain.data_scales),
+        "seed": st.integers(0, SEEDS),
+        "steps": st.integers(low, high),
+        "step_size": st.sampled_from(STEP_SIZES),
+    }
