@@ -103,10 +103,10 @@ def laws() -> str:
     """Id, statement and source of every law, by group."""
     from pcbench.laws import REGISTRY
 
-    text = _row("law", "statement", "source") + _row("---", "---", "---")
+    text = _row(f"law ({len(REGISTRY)})", "statement", "source") + _row("---", "---", "---")
     for law in REGISTRY.values():
         text += _row(f"`{law.id}`", _escaped(law.statement), _escaped(law.citation))
-    return text + f"\n{len(REGISTRY)} laws.\n"
+    return text
 
 
 def _escaped(text: str) -> str:
@@ -143,7 +143,11 @@ def exit_codes() -> str:
     """The exit codes, from the command's own help."""
     from pcbench.cli import EXIT_CODES
 
-    return "```text\n" + EXIT_CODES.replace("\b\n", "").strip() + "\n```\n"
+    return (
+        "```text\n"
+        + EXIT_CODES.replace("\b\n", "").strip().replace("Exit codes:", "Exit codes of `pcbench check`:")
+        + "\n```\n"
+    )
 
 
 def fabricpc() -> str:
