@@ -8,7 +8,7 @@ Exit code 1 if a mutant survives, a law that should kill a mutant does not, a mu
 wrongly (void), a correct implementation fails, or a law kills nothing.
 
 The unmodified implementation is judged first, and its failures end the run.  The problems that each law drew for it are
-the ones that every mutant with the same manifest is asked.  A law need not be asked about a mutant whose changed
+the ones that everything with the same capabilities is asked.  A law need not be asked about a mutant whose changed
 methods it never calls: it would hear the same answers.
 """
 
@@ -104,6 +104,12 @@ def changed_methods(cls: Any) -> set[str] | None:
     return None if new or names & {"manifest", "__getattribute__"} else names
 
 
+def draws_alike(implementation: Any) -> bool:
+    """Whether laws draw the same problems for it as for the control: what they draw depends on the capabilities."""
+    silent = {"reports_energy": False, "reports_gradients": False}
+    return replace(implementation.manifest.capabilities, **silent) == NumpyPCN.manifest.capabilities
+
+
 def verdict_of_drawn(name: str, law: Law, how: Profile, seed: int, asked: list[str], called: set[str]) -> Verdict:
     """The verdict on problems that are drawn for this implementation; they are noted in `asked`.
 
@@ -126,6 +132,9 @@ def verdict_of_drawn(name: str, law: Law, how: Profile, seed: int, asked: list[s
 def verdict_of_asked(name: str, law: Law, how: Profile, asked: list[str]) -> Verdict:
     """The verdict on given problems, until the first failure."""
     subject, examples = catalogue().register.subject_of(factory(name)), 0
+    missing = law.missing(subject)
+    if missing:
+        return Verdict(law=law.id, outcome="not-applicable", message=missing)
     for line in asked:
         try:
             measurement = replay(law, subject, Problem.from_line(line))
@@ -153,10 +162,15 @@ def judge_row(name: str, laws: Mapping[str, list[str] | None], how: Profile, see
         warnings.simplefilter("ignore")
         for law, given in laws.items():
             began, asked, called = time.perf_counter(), [], set[str]()
-            if given is None:
-                result = verdict_of_drawn(name, REGISTRY[law], how, seed, asked, called)
-            else:
-                result = verdict_of_asked(name, REGISTRY[law], how, given)
+            try:
+                if given is None:
+                    result = verdict_of_drawn(name, REGISTRY[law], how, seed, asked, called)
+                else:
+                    result = verdict_of_asked(name, REGISTRY[law], how, given)
+            except Exception as error:  # a law that breaks down has no power: it is reported, and the others go on
+                last = asked[-1] if asked else ""
+                text = f"the law raised {type(error).__name__}: {error}"
+                result = Verdict(law=law, outcome="error", message=text, failure=Worst(problem=last))
             row.outcomes[law], row.seconds[law] = result.outcome, time.perf_counter() - began
             row.calls[law], row.asked[law] = sorted(called), asked
             if result.outcome in BROKEN:
@@ -192,15 +206,16 @@ def run_all(names: list[str], control: Row, how: Profile, seed: int, workers: in
     """Every named implementation by every law that may see a difference from the control."""
     tasks = []
     for name in names:
-        changed = changed_methods(factory(name))
-        if changed is None:
-            laws = dict.fromkeys(REGISTRY)
-        else:
-            laws = {law: control.asked[law] for law in REGISTRY if changed & set(control.calls[law])}
+        make = factory(name)
+        changed, alike = changed_methods(make), draws_alike(make())
+        laws = {
+            law: control.asked[law] or None if alike else None
+            for law in REGISTRY
+            if changed is None or changed & set(control.calls[law])
+        }
         tasks.append((name, laws, how, seed))
-    tasks.sort(
-        key=lambda task: (None not in task[1].values(), -len(task[1]))
-    )  # the longest first, so that no process waits at the end
+    # Mutants before variants, and the longest first, so that no process waits at the end.
+    tasks.sort(key=lambda task: (task[0] in catalogue().ODD, None not in task[1].values(), -len(task[1])))
     rows, mutants = [], catalogue().MUTANTS
     for count, row in enumerate(in_processes(workers, tasks), start=1):
         for law in REGISTRY:

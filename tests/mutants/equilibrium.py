@@ -14,6 +14,8 @@ from pcbench.adapters.numpy import NumpyPCN
     "closed-form-without-gamma",
     "The closed form solves the network with an output multiplier of 1, as jpc's does under sp and ntp.",
     "equilibrium.claimed-is-stationary",
+    activations=("linear",),
+    losses=("mse",),
 )
 class ClosedFormWithoutGamma(NumpyPCN):
     def _closed_form(self, network, input, target):
@@ -28,6 +30,8 @@ class ClosedFormWithoutGamma(NumpyPCN):
     "closed-form-without-precision",
     "The closed form assumes an output precision of 1.",
     "equilibrium.claimed-is-stationary",
+    activations=("linear",),
+    losses=("mse",),
 )
 class ClosedFormWithoutPrecision(NumpyPCN):
     def _closed_form(self, network, input, target):
@@ -64,17 +68,16 @@ class EquilibriumIsFeedforward(NumpyPCN):
 
 @mutant(
     "equilibrium-above-the-loss",
-    "The solver runs uphill: it returns the errors with the wrong sign.",
+    "The solver leaves the feedforward pass in the wrong direction.",
     "equilibrium.not-above-the-loss",
     "equilibrium.claimed-is-stationary",
     "equilibrium.errors-are-a-backward-pass",
 )
 class EquilibriumAboveTheLoss(NumpyPCN):
-    def _closed_form(self, network, input, target):
-        return -super()._closed_form(network, input, target)  # wrong: the sign
-
     def equilibrium(self, network, input, target):
-        return replace(super().equilibrium(network, input, target), outcome="converged")
+        found, start = super().equilibrium(network, input, target), self._feedforward(network, input)[1:]
+        z = [2 * a - b for a, b in zip(start, found.activities, strict=True)]  # wrong: the other way
+        return replace(found, activities=z, outcome="converged")
 
 
 @mutant(

@@ -157,6 +157,7 @@ class SoftmaxMinusTarget(NumpyPCN):
     "feedforward.prediction-matches-definition",
     "gradient.small-error-step-is-backprop",
     "equilibrium.claimed-is-stationary",
+    activations=("gelu",),
 )
 class GeluIsTanh(NumpyPCN):
     def _phi(self, network, z):
@@ -169,6 +170,7 @@ class GeluIsTanh(NumpyPCN):
     "gelu-tanh-is-exact",
     "What is declared as the approximation of GELU is the exact one.",
     "energy.matches-definition",
+    activations=("gelu-tanh",),
 )
 class GeluTanhIsExact(NumpyPCN):
     def _phi(self, network, z):
@@ -181,6 +183,7 @@ class GeluTanhIsExact(NumpyPCN):
     "relu-derivative-leaks",
     "The derivative of ReLU is 0.01 where it should be 0.",
     "gradient.activities-match-definition",
+    activations=("relu",),
 )
 class ReluLeaks(NumpyPCN):
     def _phi_derivative(self, network, z):

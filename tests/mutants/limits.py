@@ -11,9 +11,8 @@ from pcbench.adapters.numpy import NumpyPCN
 @mutant(
     "hidden-energy-missing",
     "Only the output energy is reported, as a library that logs its loss would.",
-    "limit.energy-converges-to-loss",
-    "equilibrium.energy-bounds",
     "energy.matches-definition",
+    "equilibrium.energy-is-the-closed-form",
 )
 class HiddenEnergyMissing(NumpyPCN):
     def _energy_term(self, network, l, z, target):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pcbench.client import InProcess
@@ -16,13 +16,15 @@ class Mutant:
     """A wrong implementation.
 
     **Arguments:** `factory` makes a fresh one; `description` says in one sentence what is wrong; `expected` are the
-    ids of laws of which every one must fail it.
+    ids of laws of which every one must fail it; `corner` restricts the domain of a law to where the defect lives, for
+    tests that cannot afford to wait until a problem is drawn there.
     """
 
     name: str
     factory: Callable[[], Any]
     description: str
     expected: tuple[str, ...]
+    corner: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +40,13 @@ MUTANTS: dict[str, Mutant] = {}
 ODD: dict[str, Odd] = {}
 
 
-def mutant(name: str, description: str, *expected: str) -> Callable[[type], type]:
+def mutant(name: str, description: str, *expected: str, **corner: tuple[Any, ...]) -> Callable[[type], type]:
     """Register the decorated class as a mutant that the laws `expected` must kill."""
 
     def register(cls: type) -> type:
         if name in MUTANTS or not expected:
             raise UsageError(f"mutant {name!r} is registered twice, or names no law that must kill it")
-        MUTANTS[name] = Mutant(name=name, factory=cls, description=description, expected=expected)
+        MUTANTS[name] = Mutant(name=name, factory=cls, description=description, expected=expected, corner=corner)
         return cls
 
     return register

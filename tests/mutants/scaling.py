@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from mutants.register import mutant
 from pcbench.adapters.numpy import NumpyPCN
 
@@ -63,7 +61,7 @@ class RootWidthInFeedback(NumpyPCN):
 )
 class ScalingMissingInFeedback(NumpyPCN):
     def _feedback(self, network, l, below, error):
-        skip = self._skip(network, l, error)
+        skip = self._skip(network, l, error) if network.skips[l - 1] else 0.0
         back = super()._feedback(network, l, below, error) - skip
         return back / self._scaling(network, l) + skip  # wrong: the scaling is gone
 
@@ -149,6 +147,5 @@ class PredictionUnscaled(NumpyPCN):
 )
 class ResidualDoubled(NumpyPCN):
     def _prediction(self, network, l, below):
-        return super()._prediction(network, l, below) + self._skip(network, l, below) * np.sign(
-            network.skips[l - 1]
-        )  # wrong: once more
+        prediction = super()._prediction(network, l, below)
+        return prediction + self._skip(network, l, below) if network.skips[l - 1] else prediction  # wrong: once more
