@@ -37,8 +37,12 @@ def gamma(terms: int, dtype: object) -> float:
 
 
 def tiny(dtype: object) -> float:
-    """The smallest normal number: below it rounding is absolute, and a device may flush to zero."""
-    return float(np.finfo(np.dtype(dtype)).tiny)  # type: ignore[call-overload]
+    r"""The absolute error granted to any result: \(2^{24}\) times the smallest normal number.
+
+    Below that number rounding is absolute, and XLA flushes to zero; what is lost may then be multiplied by data and
+    weights and summed, for which the factor leaves room.
+    """
+    return 2.0**24 * float(np.finfo(np.dtype(dtype)).tiny)  # type: ignore[call-overload]
 
 
 def norm(arrays: Iterable[np.ndarray] | np.ndarray) -> float:
