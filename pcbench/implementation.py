@@ -63,7 +63,7 @@ def _check_choices(data: Any) -> None:
             allowed = ", ".join(map(repr, _CHOICES[item.name]))
             raise ManifestError(f"{type(data).__name__}.{item.name}={value!r}: needed one of {allowed}")
         if item.name in _SUBSETS:
-            value = (value,) if isinstance(value, str) else tuple(value)
+            value = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
             object.__setattr__(data, item.name, value)
             unknown = [v for v in value if v not in _SUBSETS[item.name]]
             if unknown or not value:
@@ -146,7 +146,8 @@ class Conventions:
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        if not self.energy_factor or not np.isfinite(self.energy_factor):
+        number = isinstance(self.energy_factor, (int, float)) and not isinstance(self.energy_factor, bool)
+        if not number or not self.energy_factor or not np.isfinite(self.energy_factor):
             raise ManifestError(f"Conventions.energy_factor={self.energy_factor!r}: needed a number other than 0")
 
 
