@@ -1,5 +1,8 @@
 """Manifests: what an adapter may claim, how it is refused, and there and back as JSON."""
 
+# Values of wrong types are handed over on purpose.
+# pyright: reportArgumentType=false
+
 import json
 from dataclasses import fields
 

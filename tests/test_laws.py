@@ -5,6 +5,7 @@ Whether wrong implementations fail them is measured by the mutants.
 
 import math
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 
@@ -270,7 +271,7 @@ def test_select_refuses_what_matches_nothing(pattern, message):
 def test_registering(monkeypatch):
     """If this fails, two laws share an id, or a law depends on one that does not exist."""
     monkeypatch.setattr(base_module, "REGISTRY", {})
-    words = {"statement": "S.", "citation": "C", "failing_means": "M"}
+    words: dict[str, Any] = {"statement": "S.", "citation": "C", "failing_means": "M"}
     measure = base_module.law("a.b", **words)(lambda subject, problem: Measurement(error=0.0, allowance=1.0))
     assert base_module.REGISTRY["a.b"].measure is measure
     with pytest.raises(UsageError, match=r"law 'a\.b' is defined twice"):
@@ -343,5 +344,12 @@ def test_what_an_implementation_lacks(changes, capabilities, reason):
         manifest = Manifest(name="bare", capabilities=Capabilities(**capabilities))
         predict = energy = infer = NumpyPCN.predict
 
-    law = Law(id="a.b", statement="S", citation="C", failing_means="M", measure=lambda s, p: None, **changes)
+    law = Law(
+        id="a.b",
+        statement="S",
+        citation="C",
+        failing_means="M",
+        measure=lambda s, p: Measurement(error=0.0, allowance=1.0),
+        **changes,
+    )
     assert law.missing(Subject(InProcess(Bare()))) == reason

@@ -260,8 +260,8 @@ def test_float32_networks_are_computed_in_float64():
     p = problem("tanh", dtype="float32")
     n, x, y, z = arrays_of(p)
     wide = n.astype("float64")
-    doubles = [np.asarray(a, np.float64) for a in (x, y)]
-    assert oracle.energy(n, x, y, z) == oracle.energy(wide, *doubles, [np.asarray(a, np.float64) for a in z])
+    x64, y64, *z64 = (np.asarray(a, np.float64) for a in (x, y, *z))
+    assert oracle.energy(n, x, y, z) == oracle.energy(wide, x64, y64, z64)
     assert oracle.predict(n, x).dtype == np.float64
     assert {g.dtype for g in oracle.weight_gradients(n, x, y, z)} == {np.dtype(np.float64)}
     assert {g.dtype for g in oracle.infer(n, x, y, 2, 0.1)} == {np.dtype(np.float64)}

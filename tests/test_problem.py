@@ -1,5 +1,8 @@
 """A problem as data: checked on construction, there and back as JSON and as a line, and the arrays it makes."""
 
+# Values of wrong types are handed over on purpose.
+# pyright: reportArgumentType=false
+
 import json
 import math
 from dataclasses import fields

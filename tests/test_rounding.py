@@ -76,8 +76,8 @@ def ratios(problem, activities):
 @pytest.mark.parametrize(("dtype", "count"), [("float32", 160), ("float64", 64)])
 def test_bounds_hold_and_are_not_absurdly_loose(dtype, count):
     """If this fails, correct implementations break laws by rounding alone, or laws allow real defects."""
-    seen = {name: [] for name in QUANTITIES}
-    worst = dict.fromkeys(QUANTITIES, (0.0, ""))
+    seen: dict[str, list[float]] = {name: [] for name in QUANTITIES}
+    worst: dict[str, tuple[float, str]] = dict.fromkeys(QUANTITIES, (0.0, ""))
     for i, p in enumerate(drawn(count, dtype, 0)):
         z = p.activities()
         if i % 2:  # near the feedforward pass, where errors are differences of nearly equal numbers
