@@ -23,6 +23,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -181,13 +182,26 @@ def judge_row(name: str, laws: Mapping[str, list[str] | None], how: Profile, see
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
 
+def end_with_the_parent() -> None:
+    """Leave no process behind if the program is killed: siblings hold each other's pipes open and wait for ever."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def in_processes(workers: int, tasks: list[tuple[Any, ...]]) -> Iterable[Row]:
     """`judge_row` of every task as it ends, in so many processes, or in this one for 0."""
     if workers < 1:
         yield from (judge_row(*task) for task in tasks)
         return
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_the_parent) as pool:
         running: list[Future[Row]] = [pool.submit(judge_row, *task) for task in tasks]
         for done in as_completed(running):
             yield done.result()
