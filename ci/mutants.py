@@ -10,6 +10,9 @@ wrongly (void), a correct implementation fails, or a law kills nothing.
 The unmodified implementation is judged first, and its failures end the run.  The problems that each law drew for it are
 the ones that everything with the same capabilities is asked.  A law need not be asked about a mutant whose changed
 methods it never calls: it would hear the same answers.
+
+A law kills by what it measures.  Where an answer breaks the contract (a wrong shape, a NaN) before anything is
+measured, that is noted apart, and only the laws of the contract get the credit.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from typing import Any
 
 import numpy as np
 from pcbench.properties import judge, replay
+from pcbench.properties.judge import as_worst, describe
 
 from pcbench import arrays
 from pcbench.adapters.numpy import NumpyPCN
@@ -45,7 +49,7 @@ from pcbench.profiles import Profile, profile
 from pcbench.subject import Subject
 
 ROOT = Path(__file__).resolve().parent.parent
-SIGNS = {"fail": "X", "pass": ".", "inconclusive": "o", "not-applicable": " ", "untouched": "."}
+SIGNS = {"fail": "X", "contract": "c", "pass": ".", "inconclusive": "o", "not-applicable": " ", "untouched": "."}
 
 
 @dataclass
@@ -142,7 +146,8 @@ def verdict_of_asked(name: str, law: Law, how: Profile, asked: list[str]) -> Ver
         except ImplementationError as error:
             return Verdict(law=law.id, outcome="error", message=str(error), failure=Worst(problem=line))
         if measurement.failed:
-            return Verdict(law=law.id, outcome="fail", failure=Worst(problem=line), message=str(measurement))
+            worst = as_worst(Problem.from_line(line), measurement)
+            return Verdict(law=law.id, outcome="fail", failure=worst, message=describe(measurement))
         examples += measurement.inconclusive is None
     return Verdict(law=law.id, outcome="pass" if examples >= how.minimum else "inconclusive", examples=examples)
 
@@ -174,6 +179,8 @@ def judge_row(name: str, laws: Mapping[str, list[str] | None], how: Profile, see
                 result = Verdict(law=law, outcome="error", message=text, failure=Worst(problem=last))
             row.outcomes[law], row.seconds[law] = result.outcome, time.perf_counter() - began
             row.calls[law], row.asked[law] = sorted(called), asked
+            if result.failure and "contract" in result.failure.details and not law.startswith("contract."):
+                row.outcomes[law] = "contract"
             if result.outcome in BROKEN:
                 row.problems[law], row.messages[law] = (result.failure or result.worst).problem, result.message
     return row
@@ -236,7 +243,8 @@ def run_all(names: list[str], control: Row, how: Profile, seed: int, workers: in
             row.outcomes.setdefault(law, "untouched")
         rows.append(row)
         killed = row.with_outcome("fail")
-        said = f"killed by {len(killed)} laws" if row.name in mutants else "odd: " + (", ".join(killed) or "passes")
+        alarms = row.with_outcome("fail", "contract", "error", "timeout")
+        said = f"killed by {len(killed)} laws" if row.name in mutants else "odd: " + (", ".join(alarms) or "passes")
         print(f"[{count}/{len(tasks)}] {row.name:40s} {said}, {sum(row.seconds.values()):.1f} s", flush=True)
     return sorted(rows, key=lambda row: names.index(row.name))
 
@@ -244,13 +252,13 @@ def run_all(names: list[str], control: Row, how: Profile, seed: int, workers: in
 def complaints(control: Row, rows: list[Row], complete: bool) -> list[str]:
     """Everything that makes the run fail, one sentence each."""
     package, found = catalogue(), []
-    for law in control.with_outcome(*BROKEN):
+    for law in control.with_outcome(*BROKEN, "contract"):
         found.append(f"control fails {law}: {control.messages[law]} on {control.problems[law]}")
     kills: dict[str, list[str]] = {law: [] for law in REGISTRY}
     for row in rows:
         void = row.with_outcome("error", "timeout")
         if row.name in package.ODD:
-            for law in (*row.with_outcome("fail"), *void):
+            for law in (*row.with_outcome("fail", "contract"), *void):
                 found.append(f"correct variant {row.name} fails {law}: {row.messages[law]} on {row.problems[law]}")
             continue
         for law in row.with_outcome("fail"):
@@ -296,7 +304,7 @@ def as_data(control: Row, rows: list[Row], how: Profile, seed: int) -> dict[str,
         "odd": {
             row.name: {
                 "description": package.ODD[row.name].description,
-                "failed": row.with_outcome("fail", "error", "timeout"),
+                "failed": row.with_outcome("fail", "contract", "error", "timeout"),
                 "passed": len(row.with_outcome("pass", "untouched")),
                 "inconclusive": row.with_outcome("inconclusive"),
                 "not_applicable": len(row.with_outcome("not-applicable")),
@@ -349,7 +357,8 @@ def as_markdown(data: dict[str, Any], rows: list[Row], found: list[str]) -> str:
         "",
         "## Matrix",
         "",
-        "Columns are the laws by number. `X` killed, `.` passed, `o` inconclusive, blank not applicable.",
+        "Columns are the laws by number. `X` killed, `.` passed, `o` inconclusive, `c` contract broken before anything "
+        "was measured, `!` broke down, blank not applicable.",
         "",
         "```text",
         " " * 40 + "".join(f"{k // 10 or ' '}" for k in range(1, len(data["laws"]) + 1)),

@@ -28,7 +28,7 @@ class StepShort(NumpyPCN):
     "Inference takes one step more than asked.",
     "inference.zero-steps-return-the-start",
     "feedforward.errors-are-zero",
-    "inference.trajectory-follows-definition",
+    "inference.steps-compose",
 )
 class StepTooMany(NumpyPCN):
     def infer(self, network, input, target, steps, step_size, start=None):
