@@ -110,15 +110,16 @@ def rotation(seed: int, role: str, size: int) -> np.ndarray:
     Haar, which nothing here needs; orthogonal to a few units of rounding, and bit-reproducible, which a QR
     factorisation is not.
     """
+    rounds, pairs = 2 * max(1, (size - 1).bit_length()) + 2, size // 2
+    orders = np.argsort(bits(seed, role + "/orders", rounds * size).reshape(rounds, size), axis=1, kind="stable")
+    t = 2 * uniform(seed, role + "/angles", rounds, pairs, 1) - 1
+    cosines, sines = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
     result = np.eye(size)
-    rounds = 2 * max(1, (size - 1).bit_length()) + 2
-    for k in range(rounds):
-        result = result[permutation(seed, f"{role}/permutation{k}", size)]
-        t = 2 * uniform(seed, f"{role}/angle{k}", size // 2)[:, None] - 1
-        cosine, sine = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
-        even, odd = result[0 : 2 * (size // 2) : 2].copy(), result[1 : 2 * (size // 2) : 2].copy()
-        result[0 : 2 * (size // 2) : 2] = cosine * even - sine * odd
-        result[1 : 2 * (size // 2) : 2] = sine * even + cosine * odd
+    for order, cosine, sine in zip(orders, cosines, sines, strict=True):
+        result = result[order]
+        even, odd = result[0 : 2 * pairs : 2].copy(), result[1 : 2 * pairs : 2].copy()
+        result[0 : 2 * pairs : 2] = cosine * even - sine * odd
+        result[1 : 2 * pairs : 2] = sine * even + cosine * odd
     return result
 
 

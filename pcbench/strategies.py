@@ -24,7 +24,8 @@ from pcbench.problem import Problem
 
 STEP_SIZES = (0.1, 0.05, 0.02, 0.2)
 EXPONENTS = (Exponents(output=0.5), Exponents(depth=1.0), Exponents(output=0.75, depth=0.25), Exponents(hidden=0.75))
-SEEDS = 2**32 - 1
+SEEDS = 2**24 - 1
+"""The largest seed drawn: Hypothesis is uniform over 24 bits, and prefers small numbers beyond."""
 ENOUGH = 11
 """Distinct shapes that a law is judged on where each costs a compilation of its own."""
 

@@ -13,7 +13,7 @@ from pcbench.errors import ProblemError
 # Entries (0, 0), (2, 1) and (4, 3) of the (5, 4) matrix of seed 2026 and role "weights/1".
 LITERALS = {
     "gaussian": ("-0x1.bbcd88130ba69p-4", "0x1.4845be6d48d0cp+0", "0x1.6deb1234a9a3fp-4"),
-    "orthogonal": ("0x1.79278d2b5590ap-2", "-0x1.f5368f3f55e99p-2", "0x1.68fc19f024292p-1"),
+    "orthogonal": ("0x1.b6f32a623ac51p-2", "-0x1.4ee31206634b0p+0", "0x1.2eab0f65946c6p+0"),
     "low-rank": ("0x1.ceecd9f156e6cp-3", "0x1.63dc1b3afa212p-2", "0x1.02329fe97a3eep+2"),
     "zero": ("0x0.0p+0", "0x0.0p+0", "0x0.0p+0"),
     "ill-conditioned": ("-0x1.bbcd88130ba69p-4", "0x1.4845be6d48d0cp-6", "0x1.6deb1234a9a3fp-24"),
