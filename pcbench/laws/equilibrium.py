@@ -91,9 +91,9 @@ def claimed_is_stationary(subject: Subject, problem: Problem) -> Measurement:
     if not certificate.holds:
         gap = 0.5 * float(np.mean(certificate.residual_norm**2))
         if gap <= allowance:
-            return undecided("stationary, but the curvature gives no certificate", reason=certificate.reason)
+            return undecided("stationary, but the curvature gives no certificate", because=certificate.reason)
         if np.all(certificate.residual_norm**2 <= 2 * 1e-3 * max(loss, 1e-300)):
-            return undecided("no certificate of equilibrium close enough", reason=certificate.reason)
+            return undecided("no certificate of equilibrium close enough", because=certificate.reason)
     return Measurement(error=gap, allowance=allowance, details={"loss": loss, "certificate": certificate.reason[:60]})
 
 
