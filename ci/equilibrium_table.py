@@ -75,8 +75,9 @@ def linear(quick: bool) -> bool:
         input_dim=40, width=256 if quick else 2048, depth=32, output_dim=10, batch=64, residual=True,
         parameterisation="mupc", seed=1,
     )  # fmt: skip
-    network, input, target = PCN.from_network(problem.network()), problem.input(), problem.target()
+    network, arrays = PCN.from_network(problem.network()), (problem.input(), problem.target())
     with jax.enable_x64(True):
+        input, target = map(jax.numpy.asarray, arrays)
         backprop = counted_jit()(backpropagation)
         jax.block_until_ready(backprop(network, input, target))
         begin = time.perf_counter()

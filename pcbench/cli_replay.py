@@ -28,9 +28,10 @@ def replay(law: str, problem: str, impl: str, python: str | None, timeout: float
     2 the command is wrong or the implementation cannot be started;
     3 undecided, or the implementation failed.
     """  # noqa: D301 (click's marker for a paragraph that is not wrapped)
-    from pcbench import adapters, properties
+    from pcbench import adapters
     from pcbench.judging import open_subject
     from pcbench.laws import select
+    from pcbench.properties import replay as measure_law
 
     chosen = select([law])
     if len(chosen) != 1:
@@ -56,7 +57,7 @@ def replay(law: str, problem: str, impl: str, python: str | None, timeout: float
             show("verdict", f"not-applicable: {reason}")
             sys.exit(3)
         try:
-            measurement = properties.replay(chosen[0], subject, case)
+            measurement = measure_law(chosen[0], subject, case)
         except ImplementationError as error:
             show("message", f"{type(error).__name__}: {error}")
             # The verdict is the one that a run would give: see `pcbench.properties.judge`.

@@ -23,7 +23,7 @@ _erf = np.frompyfunc(math.erf, 1, 1)
 
 
 def _normal_cdf(z: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + _erf(z / math.sqrt(2)).astype(np.float64))
+    return 0.5 * (1 + np.asarray(_erf(z / math.sqrt(2)), dtype=np.float64))
 
 
 def _normal_pdf(z: np.ndarray) -> np.ndarray:

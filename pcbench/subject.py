@@ -224,7 +224,7 @@ class Subject:
             self.modified = list(self.transport.last_meta.get("inputs_modified", ()))
 
     def as_sent(self, network: Network) -> Network:
-        """The network that the implementation receives: with its scalings folded into the weights if it asks for that."""
+        """The network that the implementation receives: with folded scalings if it asks for that."""
         return network.folded() if self.manifest.capabilities.scalings == "folded" else network
 
     def _prepare(self, argument: Any) -> Any:

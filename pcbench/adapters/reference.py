@@ -27,10 +27,10 @@ from pcbench.version import __version__
 Weights = tuple[np.ndarray, ...]
 
 _ALL = ("activities", "output", "layer_energies", "activity_gradients", "weight_gradients")
-_SMALL = 1 << 18
+_SMALL = 1 << 22
 """Multiplications of one pass below which one program answers every question about a state.
 
-A program more costs some 0.2 s to compile, a pass of this size some 0.1 ms to run.
+A program more costs some 0.2 s to compile, a pass of this size a millisecond to run.
 """
 _TOLERANCE = {"float64": 1e-20, "float32": 1e-10}
 """Certificates relative to the loss: tighter than the solver's default where it costs few evaluations more, because

@@ -50,7 +50,10 @@ def layers_sum_to_total(subject: Subject, problem: Problem) -> Measurement:
 
 @law(
     "energy.layer-energies-match-definition",
-    statement=r"The energy of layer l is (1/2B) sum_b |eps_l|^2, the last lambda times the mean loss, in the declared order.",
+    statement=(
+        r"The energy of layer l is (1/2B) sum_b |eps_l|^2, the last lambda times the mean loss, in the "
+        r"declared order."
+    ),
     citation="theory section 2",
     failing_means="layers listed in an undeclared order, or one layer normalised differently from the others",
     needs=("layer-energies",),
@@ -105,7 +108,10 @@ def never_negative(subject: Subject, problem: Problem) -> Measurement:
 
 @law(
     "energy.affine-in-output-precision",
-    statement=r"The output precision enters only the output term: F(3 lambda) - F(lambda) = 2 lambda times the mean loss.",
+    statement=(
+        r"The output precision enters only the output term: F(3 lambda) - F(lambda) = 2 lambda times the mean "
+        r"loss."
+    ),
     citation="theory section 1; paper facts P7",
     failing_means="the precision applied to every layer, squared, inverted, or ignored",
     needs=("energy-at-activities", "precision"),

@@ -68,7 +68,9 @@ def theory_is_a_fixed_point(subject: Subject, problem: Problem) -> Measurement:
 
 @law(
     "equilibrium.claimed-is-stationary",
-    statement="Activities returned as a converged equilibrium have an energy certified to 1e-8 of the loss (1e-4 in float32).",
+    statement=(
+        "Activities returned as a converged equilibrium have an energy certified to 1e-8 of the loss (1e-4 in float32)."
+    ),
     citation="theory L6; jpc's closed form with gamma under sp and ntp is not stationary",
     failing_means="a closed form that solves another energy, or a solver that stops early and calls it convergence",
     needs=("equilibrium",),
@@ -112,7 +114,10 @@ def _error_space_rounding(network: Network, x: np.ndarray, y: np.ndarray, z: lis
 
 @law(
     "equilibrium.energy-is-the-closed-form",
-    statement=r"A linear net's equilibrated energy is F* = (1/2B) sum_b r_b^T S^-1 r_b, S = I/lambda + sum_l J_l J_l^T.",
+    statement=(
+        r"A linear net's equilibrated energy is F* = (1/2B) sum_b r_b^T S^-1 r_b, S = I/lambda + sum_l J_l "
+        r"J_l^T."
+    ),
     citation="arXiv 2408.11979, 2602.07697; theory L1; paper facts P15",
     failing_means="an energy with a layer left out or scaled differently from its inference",
     needs=("energy-at-activities",),
@@ -182,7 +187,10 @@ def energy_bounds(subject: Subject, problem: Problem) -> Measurement:
 
 @law(
     "equilibrium.not-above-the-loss",
-    statement=r"The energy at equilibrium is at most lambda times the loss, whatever the activation and the loss function.",
+    statement=(
+        r"The energy at equilibrium is at most lambda times the loss, whatever the activation and the loss "
+        r"function."
+    ),
     citation="theory L7; paper facts P13: the feedforward pass is a feasible point",
     failing_means="inference that climbs, or an energy in other units than the loss",
     needs=("energy-at-activities", "equilibrium"),
@@ -225,7 +233,10 @@ def reported_is_the_energy_there(subject: Subject, problem: Problem) -> Measurem
 
 @law(
     "equilibrium.energy-never-below-the-minimum",
-    statement=r"After any number of steps a linear net's energy is above F*, by at most half its squared error-space gradient.",
+    statement=(
+        r"After any number of steps a linear net's energy is above F*, by at most half its squared "
+        r"error-space gradient."
+    ),
     citation="theory L6; paper facts P12",
     failing_means="an energy that leaves out a term which inference uses",
     needs=("energy-at-activities",),
@@ -319,7 +330,10 @@ def weight_gradients_closed_form(subject: Subject, problem: Problem) -> Measurem
 
 @law(
     "equilibrium.cross-entropy-is-a-moreau-envelope",
-    statement=r"With cross-entropy a linear net has F* = mean_b min_v [loss(yhat_b + v) + v^T M^-1 v / 2], M = sum_l J_l J_l^T.",
+    statement=(
+        r"With cross-entropy a linear net has F* = mean_b min_v [loss(yhat_b + v) + v^T M^-1 v / 2], M = "
+        r"sum_l J_l J_l^T."
+    ),
     citation="theory L7; paper facts section 3.2, P18",
     failing_means="an output error other than y - softmax, or a loss averaged over classes",
     needs=("energy-at-activities", "ce"),
@@ -364,7 +378,10 @@ def monotone_in_precision(subject: Subject, problem: Problem) -> Measurement:
 
 @law(
     "equilibrium.weak-precision-gives-backprop",
-    statement=r"As lambda -> 0 the equilibrium weight gradient over lambda tends to backpropagation's with an error O(lambda).",
+    statement=(
+        r"As lambda -> 0 the equilibrium weight gradient over lambda tends to backpropagation's with an error "
+        r"O(lambda)."
+    ),
     citation="Scellier and Bengio 2017; theory L9; paper facts P28",
     failing_means="the precision missing from the gradient of the output layer, or present in others",
     needs=("weight-gradients", "precision", "equilibrium"),

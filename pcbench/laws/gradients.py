@@ -145,7 +145,8 @@ def local_in_space(subject: Subject, problem: Problem) -> Measurement:
     swapped = [a if abs(i - layer) <= 1 else b for i, (a, b) in enumerate(zip(z, others, strict=True), start=1)]
     fresh = problem.weights("other weights")
     weights = [
-        w if layer <= i <= layer + 1 else v for i, (w, v) in enumerate(zip(network.weights, fresh, strict=True), start=1)
+        w if layer <= i <= layer + 1 else v
+        for i, (w, v) in enumerate(zip(network.weights, fresh, strict=True), start=1)
     ]  # fmt: skip
     before = subject.activity_gradients(network, x, y, z)[layer - 1]
     after = subject.activity_gradients(network.with_weights(weights), x, y, swapped)[layer - 1]
@@ -204,7 +205,10 @@ def scaling_folds(subject: Subject, problem: Problem) -> Measurement:
 
 @law(
     "gradient.small-error-step-is-backprop",
-    statement=r"Errors eps_l = s delta_l with BP's deltas give, for small s, hidden weight gradients s times backpropagation's.",
+    statement=(
+        r"Errors eps_l = s delta_l with BP's deltas give, for small s, hidden weight gradients s times "
+        r"backpropagation's."
+    ),
     citation="Goemaere et al. 2025 (arXiv 2505.20137); theory L9; paper facts P29",
     failing_means="weight gradients evaluated at activities other than those given",
     needs=("weight-gradients",),

@@ -33,7 +33,9 @@ STEP = ("inference.step-follows-definition",)
     "inference.step-follows-definition",
     statement=r"One step is z_l <- z_l - eta B dF/dz_l for every hidden layer, in the declared order.",
     citation="theory section 2",
-    failing_means="a step size that depends on the batch, feedback of the wrong sign, a derivative at the wrong argument",
+    failing_means=(
+        "a step size that depends on the batch, feedback of the wrong sign, a derivative at the wrong argument"
+    ),
     needs=("start",),
     depends_on=CONTRACT,
 )
@@ -307,7 +309,9 @@ def batch_size_changes_nothing(subject: Subject, problem: Problem) -> Measuremen
 
 @law(
     "inference.scales-with-the-data",
-    statement="In a linear net with mse, data c times larger give activities c times larger, after any number of steps.",
+    statement=(
+        "In a linear net with mse, data c times larger give activities c times larger, after any number of steps."
+    ),
     citation="theory E6; jpc's steady-state test fires on small activities",
     failing_means="a stopping rule with an absolute tolerance, a clip, or an epsilon",
     domain=Domain(activations=("linear",), losses=("mse",), data_scales=(1.0,), steps=(1, 24)),

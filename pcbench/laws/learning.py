@@ -18,7 +18,10 @@ DOMAIN = Domain(weight_scales=(1.0, 0.3), data_scales=(1.0, 0.1), steps=(1, 12),
 
 @law(
     "learning.update-is-rate-times-gradient",
-    statement=r"One update after T steps of inference is W_l <- W_l - rate dF/dW_l at the activities where inference ended.",
+    statement=(
+        r"One update after T steps of inference is W_l <- W_l - rate dF/dW_l at the activities where "
+        r"inference ended."
+    ),
     citation="theory section 2; paper facts section 2.2",
     failing_means="stale activities or errors in the gradient, a rate applied twice, a sum over the batch",
     needs=("train", "zero-steps"),
@@ -94,7 +97,9 @@ def _equals_backprop(subject: Subject, problem: Problem, variant: str) -> Measur
 
 @law(
     "learning.fixed-prediction-is-backprop",
-    statement="With predictions held at the feedforward pass, equilibrium errors are backpropagation's deltas, exactly.",
+    statement=(
+        "With predictions held at the feedforward pass, equilibrium errors are backpropagation's deltas, exactly."
+    ),
     citation="Millidge, Tschantz and Buckley 2020 (arXiv 2006.04182); theory E7; paper facts P27",
     failing_means="predictions or derivatives that move with the activities",
     needs=("fixed-prediction-gradients",),

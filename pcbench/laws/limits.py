@@ -1,14 +1,14 @@
-r"""The headline: energy to loss and gradient to gradient as width grows past depth, with controls that must not converge.
+r"""The headline: energy to loss and gradient to gradient past depth, with controls that must not converge.
 
 Stated at finite size with the constants of the theory, at certified equilibrium of linear residual nets.  With
-\(s\) from `theory.expected_excess`, \(F^* \approx \mathrm{loss}/(1 + s)\).  Under `mupc` \(s \approx L/N\) up to 1.72; under
-`ntp` and `sp` it does not fall with width.
+\(s\) from `theory.expected_excess`, \(F^* \approx \mathrm{loss}/(1 + s)\).  Under `mupc` \(s\) is \(L/N\) up to 1.72;
+under `ntp` and `sp` it does not fall with width.
 
-**Fluctuations.** For unit \(u\), \(u^\top(S - I)u = \sum_l \|J_l^\top u\|^2\).  The top term is \(\chi^2_N/N\) times its mean
-(relative variance \(2/N\)); passing down a residual layer adds relative variance \(4/(NL)\), at most \(4/N\) over all
-layers.  So \(\log\) of the measured over the expected excess has variance at most \(6/N\), and \(10\sqrt{6/N}\) is
-granted: at ten standard deviations a false alarm is out of question, and at \(N \ge 128\) a lost \(\sqrt N\) is still
-far outside.  The full statistical treatment, with slopes and confidence, belongs to the scaling experiments.
+**Fluctuations.** For unit \(u\), \(u^\top(S - I)u = \sum_l \|J_l^\top u\|^2\).  The top term is \(\chi^2_N/N\) times
+its mean (relative variance \(2/N\)); passing down a residual layer adds relative variance \(4/(NL)\), over all layers
+at most \(4/N\).  So \(\log\) of the measured over the expected excess has variance at most \(6/N\), and
+\(10\sqrt{6/N}\) is granted: at ten standard deviations a false alarm is out of question, and at \(N \ge 128\) a lost
+\(\sqrt N\) is still far outside.  Slopes and confidence intervals belong to the scaling experiments.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ def _excess(subject: Subject, problem: Problem) -> tuple[float, float] | None:
 
 @law(
     "limit.energy-converges-to-loss",
-    statement=r"Under mupc loss/F* - 1 is s = (1/N) L((1+1/L)^{L-1} - 1), of order L/N; under ntp and sp it stays O(1).",
+    statement=(
+        r"Under mupc loss/F* - 1 is s = (1/N) L((1+1/L)^{L-1} - 1), of order L/N; under ntp and sp it stays "
+        r"O(1)."
+    ),
     citation="arXiv 2602.07697; theory W1, W2; paper facts section 3.4, P20, P22",
     failing_means="a scaling off by a power of the width or depth in one place",
     needs=("energy-at-activities",),

@@ -14,7 +14,10 @@ from pcbench.subject import Subject
 
 @law(
     "saddle.origin-is-strict",
-    statement=r"Near zero weights dF*/dW_L = -lambda^2 a_L^2 (1/B) Y^T Y W_L and other layers' gradients are of higher order.",
+    statement=(
+        r"Near zero weights dF*/dW_L = -lambda^2 a_L^2 (1/B) Y^T Y W_L and other layers' gradients are of "
+        r"higher order."
+    ),
     citation="arXiv 2408.11979; theory L10; paper facts P33",
     failing_means="an inference that does nothing where activities are small, or BP gradients in place of PC's",
     needs=("weight-gradients",),

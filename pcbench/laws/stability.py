@@ -54,7 +54,10 @@ def energy_falls(subject: Subject, problem: Problem) -> Measurement:
 
 @law(
     "stability.threshold-is-sharp",
-    statement=r"Along the top eigenvector of the activity Hessian a step of 0.999 x 2/lambda_max contracts and of 1.001 x expands.",
+    statement=(
+        r"Along the top eigenvector of the activity Hessian a step of 0.999 x 2/lambda_max contracts and of "
+        r"1.001 x expands."
+    ),
     citation="theory E5",
     failing_means="a step size off by a factor, or feedback with the wrong gain",
     needs=("start", "simultaneous"),
@@ -89,7 +92,10 @@ def threshold_is_sharp(subject: Subject, problem: Problem) -> Measurement:
 
 @law(
     "stability.differences-contract",
-    statement=r"In a linear net two runs differ by (I - eta H)^T times their first difference, at most ((kappa-1)/(kappa+1))^T.",
+    statement=(
+        r"In a linear net two runs differ by (I - eta H)^T times their first difference, at most "
+        r"((kappa-1)/(kappa+1))^T."
+    ),
     citation="theory L4; paper facts P11, P12",
     failing_means="a step that depends on the history, or a Hessian other than that of the energy",
     needs=("start", "simultaneous"),
@@ -150,7 +156,10 @@ def measured_hessian(
 
 @law(
     "stability.hessian-is-block-tridiagonal",
-    statement=r"The activity Hessian of a linear net has blocks I + A_{l+1}^T A_{l+1} on and -A_{l+1} beside the diagonal.",
+    statement=(
+        r"The activity Hessian of a linear net has blocks I + A_{l+1}^T A_{l+1} on and -A_{l+1} beside the "
+        r"diagonal."
+    ),
     citation="arXiv 2505.13124; paper facts section 3.3, P16",
     failing_means="a scaling, a skip or the output precision missing from one block of the feedback",
     needs=("start", "simultaneous"),
@@ -184,7 +193,10 @@ def hessian_is_positive_definite(subject: Subject, problem: Problem) -> Measurem
 
 @law(
     "stability.orthogonal-chain-spectrum",
-    statement=r"An orthogonal chain has Hessian eigenvalues 2 - 2cos((2k-1)pi/(2L-1)) and 2 - 2cos(k pi/L), so kappa is about 16 L^2/pi^2.",
+    statement=(
+        r"An orthogonal chain has Hessian eigenvalues 2 - 2cos((2k-1)pi/(2L-1)) and 2 - 2cos(k pi/L), so "
+        r"kappa is about 16 L^2/pi^2."
+    ),
     citation="theory L8; paper facts section 3.6, P19",
     failing_means="feedback off by a factor that a random net would blur",
     needs=("start", "simultaneous"),

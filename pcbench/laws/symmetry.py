@@ -71,7 +71,9 @@ def _covariance(subject: Subject, problem: Problem, maps: list[np.ndarray], slac
 
 @law(
     "symmetry.hidden-permutation",
-    statement="Relabelling hidden units, with their rows and columns, leaves F unchanged and relabels steps and gradients.",
+    statement=(
+        "Relabelling hidden units, with their rows and columns, leaves F unchanged and relabels steps and gradients."
+    ),
     citation="theory E6; paper facts P6",
     failing_means="a unit treated differently from its neighbours: an index off by one, a mask, a dropped tail",
     needs=("energy-at-activities",),
@@ -84,7 +86,9 @@ def hidden_permutation(subject: Subject, problem: Problem) -> Measurement:
 
 @law(
     "symmetry.hidden-rotation",
-    statement="In a linear net, rotating the coordinates of hidden layers leaves F unchanged and rotates steps and gradients.",
+    statement=(
+        "In a linear net, rotating the coordinates of hidden layers leaves F unchanged and rotates steps and gradients."
+    ),
     citation="theory E6; paper facts P6",
     failing_means="an elementwise operation where the net is declared linear",
     needs=("energy-at-activities",),

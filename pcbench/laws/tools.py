@@ -1,4 +1,4 @@
-r"""What measurements share: making the arrays of a problem, comparing within bounds, and error growth along inference."""
+r"""What measurements share: the arrays of a problem, comparing within bounds, error growth along inference."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def inner(a: Iterable[np.ndarray], b: Iterable[np.ndarray]) -> float:
 def derivative_of(values: dict[float, float], h: float, rounding_error: float) -> tuple[float, float]:
     r"""A derivative from central differences with steps \(h\) and \(h/2\), extrapolated, and its error bound.
 
-    `values` maps each offset (\(\pm h, \pm h/2\)) to the function; `rounding_error` bounds the error of each value.  The
-    extrapolation \((4D_{h/2} - D_h)/3\) removes the \(h^2\) term; what remains is \(O(h^4)\), bounded here by a
+    `values` maps each offset (\(\pm h, \pm h/2\)) to the function; `rounding_error` bounds the error of each value.
+    The extrapolation \((4D_{h/2} - D_h)/3\) removes the \(h^2\) term; what remains is \(O(h^4)\), bounded here by a
     tenth of what the extrapolation removed.  Rounding enters with the weights \(4/3 \cdot 2/h + 1/3 \cdot 1/h = 3/h\).
     """
     coarse = (values[h] - values[-h]) / (2 * h)
@@ -81,7 +81,7 @@ def derivative_of(values: dict[float, float], h: float, rounding_error: float) -
 
 
 def slope_bound(network: Network, l: int) -> float:
-    r"""An upper bound on \(\|\partial f_l/\partial z_{l-1}\|_2\): \(|\tau_l| + 1.2\,|a_l|\sqrt{\|W_l\|_1\|W_l\|_\infty}\)."""
+    r"""A bound on \(\|\partial f_l/\partial z_{l-1}\|_2\): \(|\tau_l| + 1.2\,|a_l|\sqrt{\|W_l\|_1\|W_l\|_\infty}\)."""
     W = np.abs(np.asarray(network.weights[l - 1], np.float64))
     size = float(np.sqrt(W.sum(axis=0).max() * W.sum(axis=1).max()))
     lipschitz = 1.0 if network.linear else rounding.LIPSCHITZ
@@ -89,7 +89,7 @@ def slope_bound(network: Network, l: int) -> float:
 
 
 def largest_slope(network: Network) -> float:
-    r"""An upper bound on \(\lambda_{\max}\) of the positive part of the activity Hessian: \((1 + s)^2\max(1, \lambda)\).
+    r"""A bound on \(\lambda_{\max}\) of the positive part of the activity Hessian: \((1 + s)^2\max(1, \lambda)\).
 
     \(s\) is the largest slope of any layer.  Cross-entropy has a Hessian of at most 1/2 and is covered.
     """
@@ -98,7 +98,7 @@ def largest_slope(network: Network) -> float:
 
 
 def curvature_bound(network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
-    r"""A bound on the part of the activity Hessian that is not positive: \(\max|\phi''|\,|a W^\top\varepsilon|\), 0 if linear."""
+    r"""A bound on what is not positive of the Hessian, \(\max|\phi''|\,|a W^\top\varepsilon|\); 0 if linear."""
     if network.linear:
         return 0.0
     errors = oracle.prediction_errors(network, input, target, activities)
@@ -116,7 +116,8 @@ def curvature_bound(network: Network, input: np.ndarray, target: np.ndarray, act
 def growth(network: Network, input: np.ndarray, target: np.ndarray, activities: Activities, step_size: float) -> float:
     r"""By how much one inference step can stretch a perturbation: \(\|I - \eta H\|\).
 
-    \(H\) lies between \(-C\) and \(\Lambda + C\), \(\Lambda\) from `largest_slope` and \(C\) the curvature.  At least 1, because rounding never contracts
+    \(H\) lies between \(-C\) and \(\Lambda + C\), \(\Lambda\) from `largest_slope` and \(C\) the curvature.
+    At least 1, because rounding never contracts
     along flat directions.
     """
     largest = largest_slope(network)
