@@ -28,7 +28,7 @@ PROFILES = {
     p.name: p
     for p in (
         Profile(name="smoke", examples=16, groups=2, shapes=4, minimum=4),
-        Profile(name="standard", examples=120, groups=4, shapes=16, minimum=100),
+        Profile(name="standard", examples=104, groups=4, shapes=16, minimum=100),
         Profile(name="thorough", examples=2000, groups=8, shapes=32, minimum=1000),
     )
 }

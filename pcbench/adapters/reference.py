@@ -19,7 +19,6 @@ from pcbench.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities,
 from pcbench.reference import equilibrium_linear, equilibrium_nonlinear, gradients, learning, variants
 from pcbench.reference import inference as inference_module
 from pcbench.reference.compilation import compilations, counted_jit
-from pcbench.reference.energy import layer_energies
 from pcbench.reference.equilibrium import Outcome
 from pcbench.reference.network import PCN
 from pcbench.version import __version__
@@ -46,14 +45,15 @@ def _run(
     z = jax.numpy.where(given, start, feedforward)
     if "steps" in want or want == _ALL:
         z = inference_module.infer(network, input, target, z, steps, step_size)
+    each, for_activities, for_weights = gradients.energies_and_gradients(network, input, target, z)
     answers = {
-        "activities": lambda: z,
-        "output": lambda: output,
-        "layer_energies": lambda: layer_energies(network, input, target, z),
-        "activity_gradients": lambda: gradients.activity_gradients(network, input, target, z),
-        "weight_gradients": lambda: gradients.weight_gradients(network, input, target, z),
+        "activities": z,
+        "output": output,
+        "layer_energies": each,
+        "activity_gradients": for_activities,
+        "weight_gradients": for_weights,
     }
-    return {name: answers[name]() for name in want if name in answers}
+    return {name: answers[name] for name in want if name in answers}
 
 
 @counted_jit()

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-SMALL = 1 << 14
+SMALL = 1 << 18
 """Numbers in the arguments of a call up to which its program is compiled fast rather than well."""
 
 _COUNTS: Counter[str] = Counter()

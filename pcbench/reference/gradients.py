@@ -16,18 +16,35 @@ Weights = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def activity_gradients_from(network: PCN, bottom: jax.Array, target: jax.Array, activities: jax.Array) -> jax.Array:
-    r"""`activity_gradients` where \(f_1(x)\) is known, as in every step of inference."""
+    r"""\(\partial F_b/\partial z_l\) of each sample's own energy, `(L-1, batch, N)`: not divided by the batch.
+
+    `bottom` is \(f_1(x)\), which no step of inference changes.
+    """
     return jax.grad(lambda z: jnp.sum(sample_energies(network, bottom, target, z)))(activities)
-
-
-def activity_gradients(network: PCN, input: jax.Array, target: jax.Array, activities: jax.Array) -> jax.Array:
-    r"""\(\partial F_b/\partial z_l\) of each sample's own energy, `(L-1, batch, N)`: not divided by the batch."""
-    return activity_gradients_from(network, network.bottom(input), target, activities)
 
 
 def weight_gradients(network: PCN, input: jax.Array, target: jax.Array, activities: jax.Array) -> Weights:
     r"""\(\partial F/\partial W_l\) at fixed activities, stacked as `PCN.weights`; mean over the batch."""
     return jax.grad(lambda w: energy(network.with_weights(w), input, target, activities))(network.weights)
+
+
+def energies_and_gradients(
+    network: PCN, input: jax.Array, target: jax.Array, activities: jax.Array
+) -> tuple[jax.Array, jax.Array, Weights]:
+    """The energy of each layer, and the gradients for activities and weights, from one forward and one backward pass.
+
+    Shapes and normalisation are those of `layer_energies`, `activity_gradients_from` and `weight_gradients`.  What a
+    compiled program does not return of these, it does not compute.
+    """
+
+    def energies(weights: Weights, activities: jax.Array) -> jax.Array:
+        net = network.with_weights(weights)
+        return sample_energies(net, net.bottom(input), target, activities)
+
+    each, pull = jax.vjp(energies, network.weights, activities)
+    for_weights, for_activities = pull(jnp.ones_like(each))
+    batch = input.shape[0]
+    return jnp.mean(each, axis=1), for_activities, jax.tree.map(lambda g: g / batch, for_weights)
 
 
 def backpropagation(network: PCN, input: jax.Array, target: jax.Array) -> Weights:
