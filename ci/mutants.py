@@ -43,7 +43,7 @@ from pcbench import arrays
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.errors import ImplementationError
 from pcbench.evidence import BROKEN, Verdict, Worst, merge
-from pcbench.laws import REGISTRY, Law, Measurement
+from pcbench.laws import REGISTRY, Law, Measurement, ladders
 from pcbench.problem import Problem
 from pcbench.profiles import Profile, profile
 from pcbench.subject import Subject
@@ -127,11 +127,11 @@ def verdict_of_drawn(name: str, law: Law, how: Profile, seed: int, asked: list[s
 
     subject = catalogue().register.subject_of(traced(called) if name == "control" else factory(name))
     parts = []
-    for group in range(how.groups):
+    for group in [ladders.home(law.ladder, how.groups)] if law.ladder else range(how.groups):
         parts.append(judge(replace(law, measure=noted), subject, how, seed, group))
         if parts[-1].outcome in (*BROKEN, "not-applicable"):
             break
-    return merge(law.id, parts, how.minimum)
+    return merge(law.id, parts, how.needed(law.ladder))
 
 
 def verdict_of_asked(name: str, law: Law, how: Profile, asked: list[str]) -> Verdict:
@@ -149,7 +149,9 @@ def verdict_of_asked(name: str, law: Law, how: Profile, asked: list[str]) -> Ver
             worst = as_worst(Problem.from_line(line), measurement)
             return Verdict(law=law.id, outcome="fail", failure=worst, message=describe(measurement))
         examples += measurement.inconclusive is None
-    return Verdict(law=law.id, outcome="pass" if examples >= how.minimum else "inconclusive", examples=examples)
+    return Verdict(
+        law=law.id, outcome="pass" if examples >= how.needed(law.ladder) else "inconclusive", examples=examples
+    )
 
 
 def remember_arrays() -> None:

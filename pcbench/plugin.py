@@ -259,7 +259,7 @@ class _State:
         engine = importlib.import_module(ENGINE)
         groups = range(self.profile.groups)
         parts = [judge_one(engine, law, self.subject, self.profile.name, self.seed, group, {}) for group in groups]
-        return merge(id, parts, self.profile.minimum)
+        return merge(id, parts, self.profile.needed(REGISTRY[id].ladder))
 
     def known(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
         """The verdicts in the order of the register, with known failures expected."""
@@ -271,6 +271,7 @@ class _State:
     def report(self, verdicts: Sequence[Verdict]) -> Report:
         """These verdicts as a report."""
         from pcbench.laws import REGISTRY
+        from pcbench.laws.statistics import budget
         from pcbench.report import LawText, Report, RunHeader
         from pcbench.runner import law_set_hash
         from pcbench.version import __version__
@@ -286,6 +287,7 @@ class _State:
                 manifest=self.manifest,
                 profile=self.profile.name,
                 seed=self.seed,
+                error_budget=budget() if any(law.estimates for law in self.laws) else "",
             ),
             laws=tuple(
                 LawText(id=w.id, statement=w.statement, citation=w.citation, failing_means=w.failing_means)

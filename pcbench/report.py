@@ -16,7 +16,7 @@ from pcbench.errors import UsageError
 from pcbench.evidence import BROKEN, OUTCOMES, Verdict, Worst
 from pcbench.known_failures import KnownFailure
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of the JSON layout; a reader refuses any other."""
 
 RED = (*BROKEN, "unexpected-pass")
@@ -29,7 +29,7 @@ class RunHeader:
     **Arguments:** `pcbench` version; `law_set`, a hash of all laws; `implementation` as the user named it and `spec`
     as it was resolved; `interpreter` that was asked for, empty for pcbench's own; `manifest` of the implementation;
     `python`, `platform`, `versions`, `devices` and `dtypes` where it ran; `compilations` it counted, or None;
-    `partial` says why not everything was judged, empty otherwise.
+    `error_budget` of the statistical laws; `partial` says why not everything was judged, empty otherwise.
     """
 
     pcbench: str
@@ -51,6 +51,7 @@ class RunHeader:
     started: str = ""
     seconds: float = 0.0
     command: str = ""
+    error_budget: str = ""
     partial: str = ""
 
     @property

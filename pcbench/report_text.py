@@ -37,6 +37,7 @@ def header_lines(report: Report) -> list[tuple[str, str]]:
         ("devices, dtypes", f"{', '.join(h.devices)}; {', '.join(h.dtypes)}"),
         ("run", f"profile {h.profile}, seed {h.seed}, {h.workers} workers" + (", in process" if h.in_process else "")),
         ("time", f"{h.seconds:.1f} s from {h.started}{compiled}"),
+        ("error budget", h.error_budget),
         ("command", h.command),
     ]
     notes = [("note", str(note)) for note in h.manifest.get("notes", ())]

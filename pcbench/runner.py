@@ -25,7 +25,7 @@ from pcbench.evidence import Evidence, Verdict, block, merge
 from pcbench.journal import Journal, key
 from pcbench.judging import ENGINE
 from pcbench.known_failures import KnownFailure
-from pcbench.laws import REGISTRY, select, transitive_dependencies
+from pcbench.laws import REGISTRY, select, statistics, transitive_dependencies
 from pcbench.laws.base import Law
 from pcbench.profiles import profile as profile_named
 from pcbench.progress import Progress, Silent
@@ -375,7 +375,7 @@ class _Run:
         verdicts = []
         for law in self.laws:
             complete = len(parts[law.id]) == self.profile.groups
-            verdict = merge(law.id, parts[law.id], self.profile.minimum)
+            verdict = merge(law.id, parts[law.id], self.profile.needed(law.ladder))
             if not complete and verdict.outcome in ("pass", "inconclusive"):
                 got = f"{len(parts[law.id])} of {self.profile.groups} groups were judged"
                 verdict = Verdict(law=law.id, outcome="not-run", message=got if parts[law.id] else "")
@@ -407,6 +407,7 @@ class _Run:
             started=started,
             seconds=time.monotonic() - self.began,
             command=command,
+            error_budget=statistics.budget() if any(law.estimates for law in self.laws) else "",
             partial="interrupted" if self.interrupted else "",
         )
         texts = tuple(

@@ -18,6 +18,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pcbench.implementation import Capabilities
+from pcbench.laws import ladders
 from pcbench.laws.base import Domain
 from pcbench.parameterisation import Exponents
 from pcbench.problem import Problem
@@ -167,17 +168,22 @@ def move_into(configuration: Configuration, domain: Domain, capabilities: Capabi
 
 
 def large_configurations(seed: int) -> tuple[Configuration, ...]:
-    """The shapes of the limits: widths of 128 to 256 and depths of 2 to 5, residual and linear."""
-    random = Random(f"large {seed}")
-    sizes = list(itertools.product((128, 192, 256), (2, 3, 4, 5)))
-    random.shuffle(sizes)
+    """The shapes of the limits: rungs of the run's ladders, which the laws of the limits compile anyway.
+
+    Their order spreads the ladders over the groups of a run as `ladders.HOMES` does.
+    """
+    chosen = (
+        [r for r in ladders.rungs(name, ladders.first_rung(name, seed)) if r.width >= 8 * r.depth][-3:]
+        for name in ("width", "depth", "training", "nonlinear")
+    )
     return tuple(
         Configuration(
-            input_dim=random.randint(8, 40), width=n, depth=l, output_dim=random.randint(1, 4),
-            batch=random.randint(4, 12), residual=True,
+            input_dim=r.input_dim, width=r.width, depth=r.depth, output_dim=r.output_dim, batch=r.batch, residual=True
         )
-        for n, l in sorted(sizes[:12])
-    )  # fmt: skip
+        for step in itertools.zip_longest(*chosen)
+        for r in step
+        if r is not None
+    )
 
 
 def configurations(domain: Domain, capabilities: Capabilities, seed: int, count: int) -> tuple[Configuration, ...]:
@@ -188,7 +194,7 @@ def configurations(domain: Domain, capabilities: Capabilities, seed: int, count:
     than that either.
     """
     if domain.large:
-        return large_configurations(seed)[:ENOUGH]
+        return large_configurations(seed)
     base = palette(seed, capabilities, count)
     moved = [move_into(c, domain, capabilities, i) for i, c in enumerate(base)]
     inside = [m for c, m in zip(base, moved, strict=True) if c == m]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, reject, seed, settings, target
@@ -18,6 +19,7 @@ from pcbench.properties.reduce import reduce
 
 from pcbench.errors import ContractError, ImplementationError, TheoryError, WorkerTimeoutError
 from pcbench.evidence import Evidence, Verdict, Worst, merge
+from pcbench.laws import ladders
 from pcbench.laws.base import Law, Measurement
 from pcbench.problem import Problem
 from pcbench.profiles import Profile
@@ -50,9 +52,9 @@ class Tally:
         self.stopped_at = ""
 
     def add(self, problem: Problem, measurement: Measurement) -> None:
-        """Count one measurement that decided something."""
-        self.examples += 1
-        self.shapes.add(problem.shape)
+        """Count one measurement that decided something, or all samples of an experiment."""
+        self.examples += measurement.samples
+        self.shapes |= set(measurement.shapes) or {problem.shape}
         if measurement.margin > self.worst.margin or not self.worst.problem:
             self.worst = as_worst(problem, measurement)
 
@@ -88,6 +90,8 @@ def judge(law: Law, subject: Subject, profile: Profile, run_seed: int, group: in
     missing = law.missing(subject)
     if missing:
         return Evidence(law=law.id, group=group, outcome="not-applicable", message=missing)
+    if law.ladder:
+        return _experiment(law, subject, profile, run_seed, group)
     chosen = configurations(law.domain, subject.manifest.capabilities, run_seed, profile.shapes)
     tally = Tally()
     test = _property(law, subject, profile, run_seed, group, chosen[group :: profile.groups] or chosen[:1], tally)
@@ -104,6 +108,27 @@ def judge(law: Law, subject: Subject, profile: Profile, run_seed: int, group: in
     except ImplementationError as error:
         tally.stopped = error
     return _evidence(law, subject, profile, group, tally, time.perf_counter() - began)
+
+
+def _experiment(law: Law, subject: Subject, profile: Profile, run_seed: int, group: int) -> Evidence:
+    """The one judgement of a law of a limit, which draws networks of its own; it falls to one group of the run."""
+    home = ladders.home(law.ladder, profile.groups)
+    if group != home:
+        return Evidence(law=law.id, group=group, outcome="not-applicable", message=f"judged in group {home + 1}")
+    began, tally = time.perf_counter(), Tally()
+    problem = ladders.first_rung(law.ladder, run_seed, subject.manifest.capabilities.activations)
+    try:
+        measurement = replay(law, subject, problem)
+    except ImplementationError as error:
+        tally.stopped, tally.stopped_at = error, problem.line()
+        return _evidence(law, subject, replace(profile, shrink=False), group, tally, time.perf_counter() - began)
+    if measurement.inconclusive is not None:
+        tally.inconclusive, tally.why = 1, {measurement.inconclusive: 1}
+    else:
+        tally.add(problem, measurement)
+    if measurement.failed:
+        tally.failure = LawBrokenError(law, problem, as_worst(problem, measurement), describe(measurement))
+    return _evidence(law, subject, replace(profile, shrink=False), group, tally, time.perf_counter() - began)
 
 
 def _property(
@@ -215,7 +240,7 @@ def property_test(law: Law, subject: Subject, profile: Profile, run_seed: int) -
 
     def test() -> Verdict:
         parts = [judge(law, subject, profile, run_seed, group) for group in range(profile.groups)]
-        return merge(law.id, parts, profile.minimum)
+        return merge(law.id, parts, profile.needed(law.ladder))
 
     test.__name__ = law.id
     return test

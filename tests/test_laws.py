@@ -13,7 +13,7 @@ from pcbench.adapters.numpy import NumpyPCN
 from pcbench.client import InProcess
 from pcbench.errors import UsageError
 from pcbench.implementation import Capabilities, Inference, Manifest
-from pcbench.laws import REGISTRY, Domain, Law, Measurement, select, transitive_dependencies
+from pcbench.laws import REGISTRY, Domain, Law, Measurement, ladders, select, transitive_dependencies
 from pcbench.laws import base as base_module
 from pcbench.problem import Problem
 from pcbench.strategies import configurations
@@ -37,6 +37,7 @@ IDS = [
     "energy.never-negative",
     "energy.scales-quadratically",
     "equilibrium.claimed-is-stationary",
+    "equilibrium.closed-form-is-stationary",
     "equilibrium.cross-entropy-is-a-moreau-envelope",
     "equilibrium.energy-bounds",
     "equilibrium.energy-is-the-closed-form",
@@ -77,9 +78,20 @@ IDS = [
     "learning.fixed-prediction-is-backprop",
     "learning.update-is-rate-times-gradient",
     "learning.zero-divergence-is-backprop",
+    "limit.coordinates-in-depth",
+    "limit.coordinates-in-width",
+    "limit.direction-rate-in-width",
     "limit.energy-converges-to-loss",
+    "limit.energy-rate-in-depth",
+    "limit.energy-rate-in-width",
     "limit.gradient-converges-in-direction",
     "limit.gradient-converges-in-norm",
+    "limit.gradient-rate-in-depth",
+    "limit.gradient-rate-in-width",
+    "limit.nonlinear-rates-in-width",
+    "limit.training-follows-backprop",
+    "limit.training-tends-to-mean-field",
+    "limit.width-equal-to-depth-does-not-converge",
     "precision.float32-follows-float64",
     "precision.no-retrace-on-equal-shapes",
     "saddle.origin-is-strict",
@@ -124,6 +136,9 @@ def everything():
 
 def fixed_problems(law):
     """A few small problems of a law's domain, with settings taken in turn instead of drawn."""
+    if law.ladder:
+        yield ladders.first_rung(law.ladder, 0, Everything.manifest.capabilities.activations)
+        return
     d = law.domain
     chosen = configurations(d, Everything.manifest.capabilities, 0, 16)
     named = [p for p in d.parameterisations if p != "general"]

@@ -41,6 +41,7 @@ LIBRARIES = {
     "worker": {"numpy"},
     "reference": {"numpy", "jax", "equinox", "optimistix"},
     "strategies": {"hypothesis"}, "properties": {"hypothesis"}, "plugin": {"pytest"},
+    "laws": {"numpy", "scipy"},
     "evidence": set(), "journal": set(), "profiles": set(), "report": set(), "report_files": set(),
     "report_text": {"rich"}, "progress": {"rich"}, "runner": set(), "runner_process": set(), "judging": set(),
     "known_failures": {"packaging"},

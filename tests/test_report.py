@@ -152,7 +152,7 @@ def test_json_is_strict_and_reads_back_to_the_same_report(tmp_path):
         ("{", "not JSON"),
         ("[]", "no report"),
         ('{"schema": 99}', "schema 99"),
-        ('{"schema": 1, "header": {}}', "damaged"),
+        ('{"schema": 2, "header": {}}', "damaged"),
     ],
 )
 def test_what_is_no_report_is_refused(tmp_path, text, says):

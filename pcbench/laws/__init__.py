@@ -20,6 +20,10 @@ from pcbench.laws import saddle as saddle
 from pcbench.laws import learning as learning
 from pcbench.laws import precision as precision
 from pcbench.laws import limits as limits
+from pcbench.laws import rates as rates
+from pcbench.laws import coordinates as coordinates
+from pcbench.laws import training as training
+from pcbench.laws import nonlinear_limits as nonlinear_limits
 from pcbench.laws.select import select as select
 from pcbench.laws.select import transitive_dependencies as transitive_dependencies
 # isort: on

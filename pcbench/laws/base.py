@@ -75,13 +75,15 @@ class Measurement:
 
     **Arguments:** `error` and `allowance` in the same unit; `details` are numbers or short texts for the report;
     `inconclusive` says why this problem decides nothing (no certificate, or rounding would hide any defect), in which
-    case it counts neither as passed nor as failed.
+    case it counts neither as passed nor as failed; `samples` and `shapes` are what an experiment rests on.
     """
 
     error: float
     allowance: float
     details: Mapping[str, Any] = field(default_factory=dict)
     inconclusive: str | None = None
+    samples: int = 1
+    shapes: tuple[tuple[int, ...], ...] = ()
 
     @property
     def margin(self) -> float:
@@ -103,7 +105,11 @@ class Law:
 
     **Arguments:** `id` is stable; `statement` is what a scientist would sign; `citation` its source; `needs` the
     capabilities without which it is not applicable; `failing_means` what a failure usually points to; `depends_on`
-    laws whose failure blocks this one; `examples` scales the number of examples of a profile, for costly laws.
+    laws whose failure blocks this one.
+
+    A law of a limit speaks about many random networks at once.  It names the `ladder` of sizes (`pcbench.laws.ladders`)
+    on which it draws them, is judged once a run, on the first rung of that ladder as its problem, and says how many
+    `estimates` it makes, so that all of them can share one error budget (`pcbench.laws.statistics`).
     """
 
     id: str
@@ -114,6 +120,8 @@ class Law:
     needs: frozenset[str] = frozenset()
     domain: Domain = Domain()
     depends_on: tuple[str, ...] = ()
+    ladder: str = ""
+    estimates: int = 0
 
     def missing(self, subject: Subject) -> str | None:
         """Why this law cannot be judged on an implementation, or None if it can."""
@@ -150,6 +158,8 @@ def law(
     needs: tuple[str, ...] = (),
     domain: Domain | None = None,
     depends_on: tuple[str, ...] = (),
+    ladder: str = "",
+    estimates: int = 0,
 ) -> Callable[[Measure], Measure]:
     """Register the decorated measurement as a law."""
 
@@ -168,6 +178,8 @@ def law(
             needs=frozenset(needs),
             domain=domain or Domain(),
             depends_on=depends_on,
+            ladder=ladder,
+            estimates=estimates,
         )
         return measure
 

@@ -38,8 +38,10 @@ class Settled:
         return self.certificate.mean_gap_bound
 
 
-def settle(subject: Subject, problem: Problem, network: Network, input: np.ndarray, target: np.ndarray) -> Settled:
-    """The implementation's equilibrium.
+def settle(
+    subject: Subject, problem: Problem, network: Network, input: np.ndarray, target: np.ndarray, lanczos: int = 60
+) -> Settled:
+    """The implementation's equilibrium; `lanczos` bounds the products that certify a nonlinear one.
 
     Its own solver is asked first.  Without one, a linear net's inference is started at the closed form, from which a
     correct implementation cannot move, and any other runs `LONG` steps from the feedforward pass.
@@ -47,22 +49,22 @@ def settle(subject: Subject, problem: Problem, network: Network, input: np.ndarr
     if "equilibrium" in subject.offers:
         claimed = subject.equilibrium(network, input, target)
         if claimed.outcome == "converged":
-            return _certified(network, input, target, claimed.activities, "its own solver")
+            return _certified(network, input, target, claimed.activities, "its own solver", lanczos)
     if network.linear and "start" in subject.offers:
         start = theory.envelope_activities(network, input, target)
         step = min(problem.step_size, 1 / largest_slope(network))
         state = subject.infer(network, input, target, max(1, problem.steps), step, start)
-        return _certified(network, input, target, state.activities, "inference started at the closed form")
+        return _certified(network, input, target, state.activities, "inference started at the closed form", lanczos)
     step = 1 / largest_slope(network) if network.linear else problem.step_size
     state = subject.infer(network, input, target, LONG, step)
-    return _certified(network, input, target, state.activities, f"{LONG} inference steps")
+    return _certified(network, input, target, state.activities, f"{LONG} inference steps", lanczos)
 
 
-def _certified(network: Network, x: np.ndarray, y: np.ndarray, z: Activities, source: str) -> Settled:
+def _certified(network: Network, x: np.ndarray, y: np.ndarray, z: Activities, source: str, lanczos: int) -> Settled:
     wide = network.astype("float64")
     return Settled(
         activities=z,
-        certificate=theory.certificate(wide, np.asarray(x, np.float64), np.asarray(y, np.float64), z),
+        certificate=theory.certificate(wide, np.asarray(x, np.float64), np.asarray(y, np.float64), z, steps=lanczos),
         source=source,
     )
 

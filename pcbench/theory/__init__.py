@@ -40,6 +40,8 @@ from pcbench.theory.linear import loss_gradients as loss_gradients
 from pcbench.theory.linear import output_jacobians as output_jacobians
 from pcbench.theory.linear import predict as predict
 from pcbench.theory.linear import residual as residual
+from pcbench.theory.mean_field import LearningCurve as LearningCurve
+from pcbench.theory.mean_field import learning_curve as learning_curve
 from pcbench.theory.rates import energy_deficit as energy_deficit
 from pcbench.theory.rates import energy_rate_interval as energy_rate_interval
 from pcbench.theory.rates import first_order_energy as first_order_energy

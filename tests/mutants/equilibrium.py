@@ -13,7 +13,7 @@ from pcbench.adapters.numpy import NumpyPCN
 @mutant(
     "closed-form-without-gamma",
     "The closed form solves the network with an output multiplier of 1, as jpc's does under sp and ntp.",
-    "equilibrium.claimed-is-stationary",
+    "equilibrium.closed-form-is-stationary",
     activations=("linear",),
     losses=("mse",),
 )
@@ -29,7 +29,7 @@ class ClosedFormWithoutGamma(NumpyPCN):
 @mutant(
     "closed-form-without-precision",
     "The closed form assumes an output precision of 1.",
-    "equilibrium.claimed-is-stationary",
+    "equilibrium.closed-form-is-stationary",
     activations=("linear",),
     losses=("mse",),
 )
@@ -58,6 +58,7 @@ class DeclaredEarly(NumpyPCN):
     "equilibrium-is-feedforward",
     "The solver returns the feedforward pass and calls it an equilibrium.",
     "equilibrium.claimed-is-stationary",
+    "equilibrium.closed-form-is-stationary",
     "equilibrium.errors-are-a-backward-pass",
 )
 class EquilibriumIsFeedforward(NumpyPCN):

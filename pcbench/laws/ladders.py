@@ -1,0 +1,71 @@
+r"""The sizes at which limits are measured: ladders of widths, of depths, and of both together, drawn once a run.
+
+All laws of a run climb the same ladders, because every size costs a compiled implementation a program of its own.  The
+first rung is a problem, which pins the whole ladder: a replayed law climbs the same one.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from pcbench.problem import Problem
+
+WIDTHS = (1, 2, 4, 8, 16)
+DEPTHS = (1, 2, 4, 6)
+DIAGONAL = (2, 3, 4, 6)
+
+HOMES = {"width": 0, "depth": 1, "training": 2, "diagonal": 3, "nonlinear": 3}
+"""The group of a run in which the laws of a ladder are judged, modulo the number of groups.
+
+One process judges a group, so that the programs of a ladder are compiled once and the work is spread.
+"""
+
+
+def home(ladder: str, groups: int) -> int:
+    """The group in which the laws of a ladder are judged."""
+    return HOMES[ladder] % groups
+
+
+def first_rung(ladder: str, seed: int, activations: tuple[str, ...] = ("linear",)) -> Problem:
+    """The smallest problem of a ladder in the run with this seed; `activations` are those claimed."""
+    random = Random(f"ladder {ladder} {seed}")
+    common = {
+        "input_dim": random.randint(8, 24),
+        "batch": random.randint(10, 14),
+        "residual": True,
+        "parameterisation": "mupc",
+        "seed": random.getrandbits(32),
+        "steps": 8,
+        "step_size": 0.1,
+    }
+    if ladder == "width":
+        return Problem(width=random.randint(16, 20), depth=random.randint(3, 5), output_dim=1, **common)
+    if ladder == "depth":
+        return Problem(width=random.randint(96, 112), depth=random.randint(3, 4), output_dim=1, **common)
+    if ladder == "training":
+        return Problem(width=random.randint(20, 26), depth=random.randint(3, 4), output_dim=1, **common)
+    if ladder == "diagonal":
+        side = random.randint(3, 4)
+        return Problem(width=2 * side, depth=2 * side, output_dim=1, **common)
+    smooth = [a for a in ("tanh", "gelu") if a in activations] or [a for a in activations if a != "relu"]
+    return Problem(
+        width=random.randint(14, 18), depth=random.randint(3, 4), output_dim=1, activation=random.choice(smooth),
+        **common,
+    )  # fmt: skip
+
+
+def rungs(ladder: str, first: Problem) -> tuple[Problem, ...]:
+    """All sizes of a ladder from its first rung."""
+    if ladder == "depth":
+        return tuple(first.replace(depth=first.depth * k) for k in DEPTHS)
+    if ladder == "diagonal":
+        side = first.width // DIAGONAL[0]
+        return tuple(first.replace(width=side * k, depth=side * k) for k in DIAGONAL)
+    count = {"width": 5, "training": 4, "nonlinear": 4}[ladder]
+    return tuple(first.replace(width=first.width * k) for k in WIDTHS[:count])
+
+
+def sample(rung: Problem, number: int) -> Problem:
+    """The sample of that number at a rung: the same sizes, and weights and data of its own."""
+    seed = Random(f"{rung.line()} {number}").getrandbits(64)
+    return rung.replace(seed=seed)
