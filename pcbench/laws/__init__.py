@@ -16,6 +16,7 @@ from pcbench.laws import inference as inference
 from pcbench.laws import symmetry as symmetry
 from pcbench.laws import stability as stability
 from pcbench.laws import equilibrium as equilibrium
+from pcbench.laws import kinks as kinks
 from pcbench.laws import saddle as saddle
 from pcbench.laws import learning as learning
 from pcbench.laws import precision as precision
@@ -23,6 +24,7 @@ from pcbench.laws import limits as limits
 from pcbench.laws import rates as rates
 from pcbench.laws import coordinates as coordinates
 from pcbench.laws import training as training
+from pcbench.laws import parameterisations as parameterisations
 from pcbench.laws import nonlinear_limits as nonlinear_limits
 from pcbench.laws.select import select as select
 from pcbench.laws.select import transitive_dependencies as transitive_dependencies

@@ -22,7 +22,7 @@ from pcbench.laws.statistics import Estimate, experiment
 from pcbench.laws.tools import case
 from pcbench.network import Network
 from pcbench.numerics import norm
-from pcbench.parameterisation import learning_rate
+from pcbench.parameterisation import Exponents, learning_rate
 from pcbench.problem import Problem
 from pcbench.subject import Subject
 
@@ -105,19 +105,19 @@ def _observe(subject: Subject, problem: Problem) -> Observation | str:
     size = norm(backprop)
     units = [[g / norm(side) for g in side] for side in (gradients, backprop)]
     errors = oracle.prediction_errors(network, x, y, z)
-    output_error = _rms(errors[-1])
-    after = _updated(network, gradients, problem)
+    output_error = rms(errors[-1])
+    after = updated(network, gradients, problem)
     return Observation(
         problem=problem,
         excess=loss / energy - 1,
         deficit=1 - energy / loss,
         relative=norm([g - b for g, b in zip(gradients, backprop, strict=True)]) / size,
         misalignment=0.5 * norm([a - b for a, b in zip(*units, strict=True)]) ** 2,
-        activities=_rms(z[-1]),
-        errors=_rms(np.concatenate(errors[:-1], axis=1)) / output_error,
+        activities=rms(z[-1]),
+        errors=rms(np.concatenate(errors[:-1], axis=1)) / output_error,
         layer_energy=_energy(errors[:-1]) / (problem.depth - 1) / _energy(errors[-1:]),
-        feature_change=_rms(oracle.feedforward(after, x)[-1] - oracle.feedforward(network, x)[-1]) / output_error,
-        output_change=_rms(oracle.predict(after, x) - oracle.predict(network, x)) / output_error,
+        feature_change=rms(oracle.feedforward(after, x)[-1] - oracle.feedforward(network, x)[-1]) / output_error,
+        output_change=rms(oracle.predict(after, x) - oracle.predict(network, x)) / output_error,
     )
 
 
@@ -134,8 +134,8 @@ def _train(subject: Subject, problem: Problem) -> Course | str:
         settled = settle(subject, problem, pc, x, y)
         if not settled.gap <= CERTIFIED * first:
             return f"no certificate of equilibrium: F - F* is bounded by {settled.gap / first:.1e} of the loss"
-        pc = _updated(pc, subject.weight_gradients(pc, x, y, settled.activities), problem)
-        backprop = _updated(backprop, oracle.backprop_gradients(backprop, x, y), problem)
+        pc = updated(pc, subject.weight_gradients(pc, x, y, settled.activities), problem)
+        backprop = updated(backprop, oracle.backprop_gradients(backprop, x, y), problem)
         worst = max(worst, abs(oracle.loss(pc, x, y) - oracle.loss(backprop, x, y)))
     return Course(problem=problem, difference=worst / first, deviation=_deviation(problem, network, pc, x, y))
 
@@ -151,7 +151,8 @@ def _deviation(problem: Problem, before: Network, after: Network, x: np.ndarray,
     return norm(oracle.predict(after, x) - oracle.predict(before, x) - limit) / norm(limit)
 
 
-def _updated(network: Network, gradients: Sequence[np.ndarray], problem: Problem) -> Network:
+def updated(network: Network, gradients: Sequence[np.ndarray], problem: Problem) -> Network:
+    """The network after one update by gradient descent, at `RATE` times the parameterisation's own factor."""
     rate = learning_rate(
         problem.parameterisation, RATE, width=problem.width, depth=problem.depth, residual=problem.residual,
         output_multiplier=problem.output_multiplier,
@@ -165,7 +166,7 @@ def climb(
     first: Problem,
     estimates: Callable[[Sequence[Any]], list[Estimate]],
     *,
-    parameterisations: Sequence[str] = ("mupc",),
+    parameterisations: Sequence[str | Exponents] = ("mupc",),
     look: Callable[[Subject, Problem], Any] = observe,
 ) -> Measurement:
     """The experiment that looks at random networks at every size of a ladder, under each parameterisation."""
@@ -184,7 +185,7 @@ def climb(
     return experiment(draw, estimates, [rung.shape for rung in sizes])
 
 
-def under(parameterisation: str, seen: Sequence[Any]) -> list[Any]:
+def under(parameterisation: str | Exponents, seen: Sequence[Any]) -> list[Any]:
     """The observations under one parameterisation."""
     return [o for o in seen if o.problem.parameterisation == parameterisation]
 
@@ -204,7 +205,8 @@ def of(name: str, seen: Sequence[Any]) -> list[float]:
     return [getattr(o, name) for o in seen]
 
 
-def _rms(array: np.ndarray) -> float:
+def rms(array: np.ndarray) -> float:
+    """The root mean square of an array's entries."""
     return float(np.sqrt(np.mean(array * array)))
 
 

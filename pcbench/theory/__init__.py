@@ -42,6 +42,11 @@ from pcbench.theory.linear import predict as predict
 from pcbench.theory.linear import residual as residual
 from pcbench.theory.mean_field import LearningCurve as LearningCurve
 from pcbench.theory.mean_field import learning_curve as learning_curve
+from pcbench.theory.one_sided import OneSided as OneSided
+from pcbench.theory.one_sided import gradient_of_piece as gradient_of_piece
+from pcbench.theory.one_sided import one_sided_derivatives as one_sided_derivatives
+from pcbench.theory.one_sided import one_sided_residual as one_sided_residual
+from pcbench.theory.one_sided import width_of_chatter as width_of_chatter
 from pcbench.theory.rates import energy_deficit as energy_deficit
 from pcbench.theory.rates import energy_rate_interval as energy_rate_interval
 from pcbench.theory.rates import first_order_energy as first_order_energy
@@ -49,3 +54,6 @@ from pcbench.theory.rates import logarithmic_slope as logarithmic_slope
 from pcbench.theory.saddle import OriginSpectrum as OriginSpectrum
 from pcbench.theory.saddle import origin_hessian_block as origin_hessian_block
 from pcbench.theory.saddle import origin_hessian_spectrum as origin_hessian_spectrum
+from pcbench.theory.stability import Regime as Regime
+from pcbench.theory.stability import expected_growth as expected_growth
+from pcbench.theory.stability import regime as regime

@@ -89,6 +89,7 @@ class GradientAtOrigin(NumpyPCN):
     "gradient-over-root-width",
     "Weight gradients carry a factor 1/sqrt(N), a learning rate's business.",
     "limit.coordinates-in-width",
+    "limit.parameterisations-are-stable-together",
     "limit.training-follows-backprop",
     "gradient.weights-match-definition",
 )
