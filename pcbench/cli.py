@@ -1,4 +1,4 @@
-"""The command line: `pcbench check`, `laws`, `replay`, `compare`, `adapters`, `new-adapter`."""
+"""The command line: `pcbench check`, `laws`, `replay`, `compare`, `adapters`, `new-adapter`, `scaling`, `phase`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rich.console import Console
 from pcbench.cli_catalogue import adapters, laws, new_adapter
 from pcbench.cli_compare import compare
 from pcbench.cli_options import implementation_argument, python_option
+from pcbench.cli_phase import phase
 from pcbench.cli_replay import replay
 from pcbench.errors import PcbenchError, UsageError
 from pcbench.version import __version__
@@ -193,7 +194,7 @@ def _orderly_termination() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-for command in (laws, replay, compare, adapters, new_adapter):
+for command in (laws, replay, compare, adapters, new_adapter, phase):
     main.add_command(command)
 
 if __name__ == "__main__":

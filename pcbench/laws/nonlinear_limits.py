@@ -40,8 +40,8 @@ def nonlinear_rates_in_width(subject: Subject, problem: Problem) -> Measurement:
 
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
         return [
-            in_width("exponent of loss/F* - 1", "excess", seen, -1.0, band=0.2, detect=0.6),
-            in_width("exponent of the gradient error", "relative", seen, -1.0, band=0.2, detect=0.6),
+            in_width("exponent of loss/F* - 1", "excess", seen, -1.0, band=0.2, detect=0.75),
+            in_width("exponent of the gradient error", "relative", seen, -1.0, band=0.2, detect=0.75),
         ]
 
     return climb(subject, "nonlinear", problem, estimates)

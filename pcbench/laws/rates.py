@@ -129,8 +129,8 @@ def direction_rate_in_width(subject: Subject, problem: Problem) -> Measurement:
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
         mupc, ntp = under("mupc", seen), under("ntp", seen)
         return [
-            in_width("exponent", "misalignment", mupc, -2.0, band=0.25, detect=0.8),
-            in_width("exponent under ntp", "misalignment", ntp, -1.0, band=0.25, detect=0.8),
+            in_width("exponent", "misalignment", mupc, -2.0, band=0.3, detect=1.0),
+            in_width("exponent under ntp", "misalignment", ntp, -1.0, band=0.3, detect=1.0),
         ]
 
     return climb(subject, "width", problem, estimates, parameterisations=CONTROLLED)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 SMALL = 1 << 18
 """Numbers in the arguments of a call up to which its program is compiled fast rather than well."""
@@ -45,7 +46,7 @@ def counted_jit(static: Sequence[str] = ()) -> Callable[[Callable[..., Any]], Ca
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            numbers = sum(leaf.size for leaf in jax.tree.leaves(args))
+            numbers = sum(np.size(leaf) for leaf in jax.tree.leaves(args))
             return (fast() if numbers <= SMALL else well)(*args, **kwargs)
 
         return call

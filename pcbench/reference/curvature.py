@@ -44,11 +44,11 @@ def smallest_curvature(network: PCN, input: Any, target: Any, errors: Any) -> tu
         return jax.jvp(lambda e: energy_and_gradient(network, input, target, e)[1], (errors,), (v,))[1]
 
     start = jax.random.normal(jax.random.key(0), errors.shape, errors.dtype)
-    state = _lanczos(product, start / jnp.sqrt(dot(start, start))[:, None])
+    state = lanczos(product, start / jnp.sqrt(dot(start, start))[:, None])
     return state.value - state.error, state.k
 
 
-def _lanczos(product: Callable[[jax.Array], jax.Array], start: jax.Array) -> _State:
+def lanczos(product: Callable[[jax.Array], jax.Array], start: jax.Array) -> _State:
     """Lanczos of every sample at once, with full reorthogonalisation."""
     zeros = jnp.zeros((STEPS, start.shape[-2]), start.dtype)
     basis = jnp.zeros((STEPS + 1, *start.shape), start.dtype).at[0].set(start)

@@ -34,7 +34,7 @@ from pcbench.reference.network import PCN
 MEMORY = 12
 """Steps remembered: 8 to 30 need the same evaluations within a tenth (mupc, L = 32), and each costs memory."""
 _ARMIJO = 1e-4
-_SHORTEST = 1e-9
+SHORTEST = 1e-9
 
 
 class _State(NamedTuple):
@@ -66,18 +66,18 @@ def solve_arrays(network: PCN, input: Any, target: Any, tolerance: Any, max_eval
     gain = dot(gradient, gradient) / jnp.maximum(jnp.sum(slope**2, -1), jnp.finfo(output.dtype).tiny)
     floor = rounding_floor(network, feedforward, output, target, gain)
     allowed = jnp.maximum(tolerance * energy, floor)
-    final = _lbfgs(evaluate, (zero, energy, gradient), allowed, max_evaluations)
+    final = lbfgs(evaluate, (zero, energy, gradient), allowed, max_evaluations)
 
     z, _ = network.forward(input, final.errors)
     errors = errors_of(network, input, z)
     each, gradient = evaluate(errors)
     residual = jnp.sqrt(dot(gradient, gradient))
     done = 0.5 * residual**2 <= 4 * allowed  # the errors were recomputed from the activities, a rounding away
-    stalled = jnp.all(done | (final.length < _SHORTEST))
+    stalled = jnp.all(done | (final.length < SHORTEST))
     return z, errors, jnp.mean(each), residual, jnp.all(done), stalled, final.evaluations
 
 
-def _lbfgs(
+def lbfgs(
     evaluate: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
     start: tuple[jax.Array, jax.Array, jax.Array],
     allowed: jax.Array,
@@ -90,7 +90,7 @@ def _lbfgs(
     state = _State(errors, energy, gradient, -gradient, one, one, ring, ring, weights, jnp.asarray(1))
 
     def active(state: _State) -> jax.Array:
-        return (0.5 * dot(state.gradient, state.gradient) > allowed) & (state.length >= _SHORTEST)
+        return (0.5 * dot(state.gradient, state.gradient) > allowed) & (state.length >= SHORTEST)
 
     def turn(state: _State) -> _State:
         going = active(state)

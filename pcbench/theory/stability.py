@@ -124,14 +124,14 @@ def regime(exponents: Exponents, *, residual: bool = True) -> Regime:
 def smallest_stable_rate(exponents: Exponents, *, residual: bool = True) -> float:
     r"""The boundary: the smallest exponent \(c\), hence the largest rate, that is stable; `rate` itself is ignored.
 
-    \(\max(1 - 2a_L,\ -m - s,\ -a_L - \tfrac m2,\ 1 - m - 2s,\ \tfrac12(1 - m - s) - a_L)\), the conditions solved for
-    c; infinite where the initialisation is unstable whatever the rate.
+    \(\max(1 - 2a_L,\ -m - s,\ -a_L - \tfrac m2,\ 1 - m - 2s)\), the conditions solved for c, of which the fifth,
+    \(\tfrac12(1 - m - s) - a_L\), is the mean of the first two.  Infinite if no rate is stable.
     """
     e = exponents
     if min(conditions(e, residual=residual)[name] for name in ("input", "hidden", "output")) < 0:
         return math.inf
     s, m, a = e.output + e.output_init, _below(e), e.output
-    return max(1 - 2 * a, -m - s, -a - m / 2, 1 - m - 2 * s, (1 - m - s) / 2 - a)
+    return max(1 - 2 * a, -m - s, -a - m / 2, 1 - m - 2 * s)
 
 
 def expected_growth(exponents: Exponents, *, residual: bool = True) -> Growth:
