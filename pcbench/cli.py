@@ -20,6 +20,7 @@ from pcbench.cli_compare import compare
 from pcbench.cli_options import implementation_argument, python_option
 from pcbench.cli_phase import phase
 from pcbench.cli_replay import replay
+from pcbench.cli_scaling import scaling
 from pcbench.errors import PcbenchError, UsageError
 from pcbench.version import __version__
 
@@ -194,7 +195,7 @@ def _orderly_termination() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-for command in (laws, replay, compare, adapters, new_adapter, phase):
+for command in (laws, replay, compare, adapters, new_adapter, phase, scaling):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +12,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pcbench.cli_sweep import Sizes, local_executor
 from pcbench.errors import UsageError
 
 PLANES = ("output", "initial", "depth")
 _LISTED = 20
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-class _Sizes(click.ParamType):
-    name = "N,N,..."
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        """Whole numbers between commas, at least two of them."""
-        if isinstance(value, tuple):
-            return value
-        words = [word.strip() for word in str(value).split(",")]
-        if len(words) < 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
-            self.fail(f"{value!r}: needed two or more sizes such as 64,128,256", param, ctx)
-        return tuple(int(word) for word in words)
 
 
 @click.command()
 @click.option("--output", "directory", default="phase", show_default=True, type=click.Path(file_okay=False),
               help="Where tables and figures go.")  # fmt: skip
 @click.option("--planes", default=",".join(PLANES), show_default=True, help="What to sweep, comma-separated.")
-@click.option("--widths", default="64,128,256,512", show_default=True, type=_Sizes(), help="For growth in width.")
+@click.option("--widths", default="64,128,256,512", show_default=True, type=Sizes(), help="For growth in width.")
 @click.option("--depth", default=4, show_default=True, type=click.IntRange(3), help="At which growth in width is.")
-@click.option("--depths", default="16,32,64", show_default=True, type=_Sizes(), help="For growth in depth.")
+@click.option("--depths", default="16,32,64", show_default=True, type=Sizes(), help="For growth in depth.")
 @click.option("--width", default=256, show_default=True, type=click.IntRange(1), help="At which growth in depth is.")
 @click.option("--grid", "points", default=15, show_default=True, type=int, help="Points of an axis, odd.")
 @click.option("--seeds", default=6, show_default=True, type=click.IntRange(1), help="Networks of every size.")
@@ -75,7 +60,7 @@ def phase(
     todo = experiment.sweep_points(
         chosen, widths=widths, depth=depth, depths=depths, width=width, points=points, seeds=seeds, seed=seed
     )
-    with _executor(min(workers or os.cpu_count() or 1, len(todo))) as executor:
+    with local_executor(min(workers or os.cpu_count() or 1, len(todo))) as executor:
         progress = Silent() if quiet else Bar(console, "networks")
         rows = run_sweep(experiment.measure_point, todo, raw, executor=executor, progress=progress)
     classified = []
@@ -110,25 +95,6 @@ def _chosen(text: str) -> list[str]:
 
 def _listed(sizes: Sequence[int]) -> str:
     return ", ".join(map(str, sorted(set(sizes))))
-
-
-@contextmanager
-def _executor(workers: int) -> Iterator[Executor | None]:
-    """None for one worker, which then has all threads; otherwise processes with one thread each."""
-    if workers == 1:
-        yield None
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read when a spawned process loads its BLAS
-    try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-            yield executor
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _print_summary(console: Console, found: Sequence[Mapping[str, Any]]) -> None:

@@ -52,7 +52,7 @@ def panels(rows: int, columns: int, *, width: float, height: float, **subplots: 
     for one in axes.flat:
         one.spines[["top", "right"]].set_visible(False)
         one.spines[["left", "bottom"]].set_color(INK)
-        one.tick_params(labelsize=_SIZES["tick"], colors=INK, width=0.8)
+        one.tick_params(which="both", labelsize=_SIZES["tick"], colors=INK, width=0.8)
         one.grid(True, which="major", color=FAINT, linewidth=0.5)
         one.set_axisbelow(True)
     return figure, axes

@@ -1,0 +1,245 @@
+r"""The figures of the scaling experiments: points with 95 % intervals, theory as a line, measured exponents as numbers.
+
+Only networks at a certified equilibrium are drawn; the note below each figure names the data and says how many were
+left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from scipy.special import stdtrit
+
+from pcbench.experiments.drawing import (
+    INK,
+    MARKERS,
+    PALETTE,
+    band,
+    describe,
+    interval,
+    legend,
+    log_axes,
+    panels,
+    points,
+    save,
+    sequential,
+    size_ticks,
+    text_box,
+)  # fmt: skip
+from pcbench.theory import expected_excess
+
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
+_GAP, _ERROR, _MISS = r"loss$/F^* - 1$", "relative gradient error", r"$1 - \cos$ of the gradients"
+_FLOOR = 1e-15  # below it a relative difference of float64 numbers is rounding
+
+
+def exponent(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
+    """The slope of log `y` against log `x` by least squares, and the half-width of its 95 % interval."""
+    u, v = np.log(np.fromiter(x, float)), np.log(np.fromiter(y, float))
+    if len(set(u.tolist())) < 2 or len(u) < 3:
+        return math.nan, math.nan
+    u = u - u.mean()
+    slope = float(u @ v / (u @ u))
+    scatter = float(np.sum((v - v.mean() - slope * u) ** 2)) / (len(u) - 2)
+    return slope, float(stdtrit(len(u) - 2, 0.975)) * math.sqrt(scatter / float(u @ u))
+
+
+def told(name: str, x: Iterable[float], y: Iterable[float]) -> str:
+    """An exponent as a line of text."""
+    slope, half = exponent(x, y)
+    return f"{name}: ${slope:.2f} \\pm {half:.2f}$" if math.isfinite(slope) else ""
+
+
+def selected(rows: Rows, **wanted: Any) -> list[Row]:
+    """The rows with these values, of certified networks, whose numbers are above rounding."""
+    return [r for r in rows if all(r.get(k) == v for k, v in wanted.items()) and r.get("certified", True)]
+
+
+def by(rows: Rows, over: str, value: str, floor: float = _FLOOR) -> tuple[list[int], list[list[float]]]:
+    """Ascending values of `over`, and of each all values of `value` above `floor`."""
+    groups: dict[int, list[float]] = {}
+    for row in rows:
+        if row.get(value) is not None and row[value] > floor:
+            groups.setdefault(row[over], []).append(row[value])
+    sizes = sorted(groups)
+    return sizes, [groups[s] for s in sizes]
+
+
+def draw(sweeps: Mapping[str, Rows], directory: str | Path) -> list[Path]:
+    """Write the figure of every sweep that has rows, as SVG and PNG, into `directory`."""
+    drawers: dict[str, Callable[[Mapping[str, Rows]], tuple[Any, list[Rows]]]] = {
+        "initialisation": _initialisation, "training": _training, "nonlinear": _nonlinear,
+        "architectures": _architectures,
+    }  # fmt: skip
+    written = []
+    for name, drawer in drawers.items():
+        if not sweeps.get(name):
+            continue
+        figure, used = drawer(sweeps)
+        rows = [row for part in used for row in part]
+        lost = sum(not row.get("certified", True) for row in rows)
+        data = ", ".join(sorted({str(row["data"]) for row in rows}))
+        note = f"data: {data}; points and bands: mean of logarithms and its 95 % interval over networks"
+        note += f"; {lost} of {len(rows)} rows left out, not certified" if lost else "; every equilibrium certified"
+        written += [save(figure, Path(directory, f"{name}{suffix}"), note=note) for suffix in (".svg", ".png")]
+    return written
+
+
+# ---- panels -----------------------------------------------------------------------------------------------------
+
+
+def _widths(
+    axes: Axes, rows: Rows, value: str, groups: Sequence[tuple[str, Mapping[str, Any]]], *, wide: int = 0, **text: str
+) -> None:
+    """One quantity against width, a colour and a marker a group, with the exponents measured from `wide` on."""
+    colours, lines, seen = sequential(len(groups)), [], set()
+    for (name, wanted), colour, marker in zip(groups, colours, MARKERS * 2, strict=False):
+        chosen = selected(rows, **wanted)
+        sizes, samples = by(chosen, "width", value)
+        if not sizes:
+            continue
+        seen |= set(sizes)
+        points(axes, sizes, samples, color=colour, fmt=marker, label=name)
+        fitted = [r for r in chosen if r["width"] >= wide and r[value] > _FLOOR]
+        line = told(name, (r["width"] for r in fitted), (r[value] for r in fitted))
+        lines += [line] if line else []
+    log_axes(axes)
+    size_ticks(axes, seen)
+    describe(axes, x="width $N$", **text)
+    legend(axes, loc="upper right", ncols=2)
+    if lines:
+        start = f" from $N={wide}$" if wide else ""
+        text_box(axes, f"exponent of $N${start}\n" + "\n".join(lines))
+
+
+def _initialisation(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
+    rows = sweeps["initialisation"]
+    figure, axes = panels(2, 3, width=13, height=8)
+    depths = sorted({r["depth"] for r in rows})
+    muPC = [r for r in rows if r["parameterisation"] == "mupc" and r["residual"]]
+    groups = [(f"$L={d}$", {"depth": d}) for d in depths]
+    for one, (value, title) in zip(
+        axes.flat, (("gap", _GAP), ("gradient_error", _ERROR), ("misalignment", _MISS)), strict=False
+    ):
+        _widths(one, muPC, value, groups, wide=128, title=f"mupc: {title}", y=title)
+    widths = np.array(sorted({r["width"] for r in rows}))
+    for depth, colour in zip(depths, sequential(len(depths)), strict=True):
+        theory = [expected_excess("mupc", width=int(n), depth=depth, residual=True) for n in widths]
+        axes[0, 0].plot(widths, theory, color=colour, linewidth=1, zorder=1)
+        sizes, samples = by([{**r, "ratio": r["excess"] / r["expected_excess"]} for r in selected(muPC, depth=depth)],
+                            "width", "ratio")  # fmt: skip
+        points(axes[1, 0], sizes, samples, color=colour, label=f"$L={depth}$")
+    axes[1, 0].axhline(1, color=INK, linewidth=1)
+    log_axes(axes[1, 0])
+    size_ticks(axes[1, 0], widths.tolist())
+    describe(axes[1, 0], title=r"tr$(S-I)/K$ over its exact mean", x="width $N$", y="measured / expected")
+    legend(axes[1, 0], ncols=2)
+    middle = depths[len(depths) // 2]
+    kinds = [("mupc", "mupc", True), ("ntp", "ntp", True), ("sp, residual", "sp", True), ("sp, plain", "sp", False)]
+    for one, value, title in ((axes[1, 1], "gradient_error", _ERROR), (axes[1, 2], "misalignment", _MISS)):
+        for (name, parameterisation, residual), colour, marker in zip(kinds, PALETTE, MARKERS, strict=False):
+            chosen = selected(rows, parameterisation=parameterisation, residual=residual, depth=middle)
+            sizes, samples = by(chosen, "width", value)
+            if sizes:
+                points(one, sizes, samples, color=colour, fmt=marker, label=name)
+        log_axes(one)
+        size_ticks(one, widths.tolist())
+        describe(one, title=f"controls at $L={middle}$: {title}", x="width $N$", y=title)
+        legend(one, loc="lower left")
+    return figure, [rows]
+
+
+def _training(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
+    rows = sweeps["training"]
+    toy, images = selected(rows, task="toy"), selected(rows, task="images")
+    limit = sorted(selected(rows, task="limit"), key=lambda r: r["update"])
+    figure, axes = panels(2, 3, width=13, height=8)
+    widths = sorted({r["width"] for r in toy})
+    shown = [w for w in widths if w >= 32][:: max(1, len(widths) // 4)]
+    for one, value, title in ((axes[0, 0], "bp_loss", "BP: loss"), (axes[0, 1], "pc_loss", "PC: loss")):
+        for width, colour in zip(shown, sequential(len(shown)), strict=True):
+            steps, samples = by(selected(toy, width=width), "update", value)
+            band(one, steps, samples, color=colour, label=f"$N={width}$")
+        one.plot([r["update"] for r in limit], [r[value] for r in limit], color=INK, linestyle="--",
+                 label=r"$N\to\infty$, theory")  # fmt: skip
+        log_axes(one, x=False)
+        describe(one, title=f"toy task, {title}", x="update", y="loss")
+        legend(one)
+    last = {r["update"]: r["pc_loss"] for r in limit}
+    groups: dict[tuple[int, int], list[Row]] = {}
+    for row in toy:
+        groups.setdefault((row["width"], row["repeat"]), []).append(row)
+    far = [
+        {
+            "width": width,
+            "PC from the limit": max(abs(r["pc_loss"] - last[r["update"]]) for r in course),
+            "BP from the limit": max(abs(r["bp_loss"] - last[r["update"]]) for r in course),
+            "PC from BP": max(abs(r["pc_loss"] - r["bp_loss"]) for r in course),
+        }
+        for (width, _), course in groups.items()
+    ]
+    lines = []
+    for name, colour, marker in zip(("PC from the limit", "BP from the limit", "PC from BP"), PALETTE, MARKERS,
+                                    strict=False):  # fmt: skip
+        sizes, samples = by(far, "width", name)
+        points(axes[0, 2], sizes, samples, color=colour, fmt=marker, label=name)
+        lines.append(told(name, (r["width"] for r in far), (r[name] for r in far)))
+    log_axes(axes[0, 2])
+    size_ticks(axes[0, 2], widths)
+    describe(axes[0, 2], title="largest distance of losses in training", x="width $N$", y="distance")
+    legend(axes[0, 2], loc="upper right")
+    text_box(axes[0, 2], "exponent of $N$\n" + "\n".join(line for line in lines if line))
+    marks, depths = sorted({r["update"] for r in images}), sorted({r["depth"] for r in images})
+    deep = depths[-1] if depths else 0
+    for one, value, title in zip(axes[1], ("gap", "gradient_error", "misalignment"), (_GAP, _ERROR, _MISS),
+                                 strict=True):  # fmt: skip
+        _widths(one, selected(images, depth=deep), value, [(f"$t={t}$", {"update": t}) for t in marks], wide=32,
+                title=f"images, Adam, $L={deep}$: {title}", y=title)  # fmt: skip
+    return figure, [rows]
+
+
+def _nonlinear(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
+    rows, steps = sweeps["nonlinear"], sweeps.get("steps", ())
+    figure, axes = panels(2, 3, width=13, height=8)
+    activations = sorted({r["activation"] for r in rows}, reverse=True)
+    depths = sorted({r["depth"] for r in rows})
+    groups = [(f"$L={d}$", {"depth": d}) for d in depths]
+    for row, activation in zip(axes, activations, strict=False):
+        chosen = [r for r in rows if r["activation"] == activation]
+        _widths(row[0], chosen, "gap", groups, wide=32, title=f"{activation}: {_GAP}", y=_GAP)
+        _widths(row[1], chosen, "gradient_error", groups, wide=32, title=f"{activation}: {_ERROR}", y=_ERROR)
+    _widths(axes[1, 2], [r for r in rows if r["activation"] == activations[0]], "misalignment", groups, wide=32,
+            title=f"{activations[0]}: {_MISS}", y=_MISS)  # fmt: skip
+    deep = sorted({r["depth"] for r in steps})
+    for depth, colour in zip(deep, sequential(len(deep)), strict=True):
+        chosen = selected(steps, depth=depth)
+        numbers, samples = by([r for r in chosen if not r.get("equilibrium")], "steps", "misalignment")
+        band(axes[0, 2], numbers, samples, color=colour, label=f"$L={depth}$")
+        rest = [r["misalignment"] for r in chosen if r.get("equilibrium")]
+        if rest:
+            axes[0, 2].axhline(interval(rest)[0], color=colour, linestyle="--", linewidth=1)
+    log_axes(axes[0, 2])
+    describe(axes[0, 2], title=f"too few steps ({steps[0]['activation']}, $N={steps[0]['width']}$)" if steps else "",
+             x="steps of gradient descent", y=_MISS)  # fmt: skip
+    legend(axes[0, 2], loc="lower left")
+    if steps:
+        text_box(axes[0, 2], "dashed: at certified equilibrium", x=0.97, y=0.97)
+    return figure, [rows, steps]
+
+
+def _architectures(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
+    rows = sweeps["architectures"]
+    figure, axes = panels(2, 3, width=13, height=8)
+    for row, architecture in zip(axes, ("cnn", "transformer"), strict=True):
+        chosen = [r for r in rows if r["architecture"] == architecture]
+        for one, value, title in zip(row, ("gap", "gradient_error", "misalignment"), (_GAP, _ERROR, _MISS),
+                                     strict=True):  # fmt: skip
+            kinds = [(name, {"parameterisation": name}) for name in ("mupc", "mupc-limits")]
+            _widths(one, chosen, value, kinds, title=f"{architecture}: {title}", y=title)
+    return figure, [rows]
