@@ -70,9 +70,11 @@ def scaling(
 
         written = inference_figure.draw(rows["inference"], place / "inference.svg")
     else:
-        from pcbench.experiments import scaling_figure
+        from pcbench.experiments import scaling_figure, scaling_joint_figure
 
         written = scaling_figure.draw(rows, place)
+        if rows.get("initialisation"):
+            written += scaling_joint_figure.draw(rows["initialisation"], place)
     for path in (*(place / f"{name}.csv" for name in sweeps), *written):
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
     if not quiet:

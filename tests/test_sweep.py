@@ -8,7 +8,9 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from io import StringIO
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from pcbench.errors import UsageError
 from pcbench.experiments.sweep import Bar, Silent, failures_path, journal_path, run_sweep
 from pcbench.experiments.table import read_rows, write_rows
 
+# Other tests of the same process may have started JAX's threads, after which no process may be forked.
+PROCESSES = partial(ProcessPoolExecutor, mp_context=get_context("spawn"))
 RAN = []
 
 
@@ -227,7 +231,7 @@ def test_kill_dash_nine_and_torn_files(tmp_path):
     assert all(json.loads(line) for line in journal.read_text().splitlines())
 
 
-@pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
+@pytest.mark.parametrize("pool", [ThreadPoolExecutor, PROCESSES], ids=["threads", "processes"])
 def test_executors_give_the_same_table(tmp_path, pool):
     """If this fails, the table depends on where the points ran or on which came first."""
     with pool(2) as executor:
@@ -239,7 +243,7 @@ def test_executors_give_the_same_table(tmp_path, pool):
 
 def test_a_worker_that_dies_is_a_failure(tmp_path):
     """If this fails, a worker killed for its memory ends the sweep with a traceback and no record."""
-    with ProcessPoolExecutor(1) as executor:
+    with PROCESSES(1) as executor:
         run_sweep(dying, grid(4), tmp_path / "a.csv", executor=executor)
     failures = json.loads(failures_path(tmp_path / "a.csv").read_text())
     assert {"n": 2} in [failure["point"] for failure in failures]
