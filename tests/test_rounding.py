@@ -14,6 +14,7 @@ import pytest
 from pcbench import oracle, rounding
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.laws.base import Domain
+from pcbench.laws.tools import undecided_kink
 from pcbench.problem import Problem
 from pcbench.strategies import EXPONENTS, move_into, palette
 
@@ -130,3 +131,25 @@ def test_bounds_shrink_with_the_unit_roundoff():
         # Bounds are linear in u up to second order, and the two problems are the same up to rounding.
         ratio = np.concatenate([(b / a).ravel() for a, b in zip(wide, narrow, strict=True)])
         assert math.isclose(float(np.median(ratio)), 2.0**29, rel_tol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("placement", "activity", "reach", "undecided"),
+    [
+        ("before-weight", 1e-33, 0.0, True),  # below what float32 tells from 0
+        ("before-weight", 1e-3, 0.0, False),
+        ("before-weight", 1e-3, 1e-2, True),
+        ("before-weight", 0.0, 0.0, False),  # an exact zero has a side by definition
+        ("after-weight", 1e-33, 0.0, True),
+        ("after-weight", 1.0, 0.0, False),
+    ],
+)
+def test_kinks_that_rounding_decides(placement, activity, reach, undecided):
+    """If this fails, an implementation is blamed for the side of a kink that its arithmetic cannot see."""
+    problem = Problem(
+        input_dim=1, width=1, depth=3, output_dim=1, batch=1, activation="relu", placement=placement, dtype="float32"
+    )
+    ones = [np.ones((1, 1), np.float32)] * 3
+    network = replace(problem.network().with_weights(ones), scalings=(1.0, 1.0, 1.0))
+    z = [np.full((1, 1), activity)] * 2
+    assert undecided_kink(network, np.full((1, 1), 2.0), z, reach) is undecided

@@ -10,7 +10,7 @@ import numpy as np
 from pcbench import arrays, oracle, rounding
 from pcbench.laws.base import Measurement
 from pcbench.network import Activities, Network
-from pcbench.numerics import ULPS, gamma, norm, worst_ratio
+from pcbench.numerics import ULPS, gamma, norm, tiny, worst_ratio
 from pcbench.problem import Problem
 
 BLIND = 1e-2
@@ -137,6 +137,26 @@ def step_bounds(
     ]
 
 
+def undecided_kink(network: Network, input: np.ndarray, activities: Activities, reach: float) -> bool:
+    """Whether rounding decides on which side of its kink a relu unit lies, activities being known to within `reach`.
+
+    Below the smallest normal number the implementation may read as 0 what it returns as a positive number.  An exact 0
+    has a side by definition.
+    """
+    if network.activation != "relu":
+        return False
+    arguments, bounds = list(activities), [reach + tiny(network.dtype)] * len(activities)
+    if network.placement == "after-weight":
+        effective = [np.asarray(W, np.float64) for W in network.effective_weights()[:-1]]
+        below = [np.asarray(z, np.float64) for z in (input, *activities[:-1])]
+        arguments = [z @ W.T for z, W in zip(below, effective, strict=True)]
+        bounds = [
+            tiny(network.dtype) + gamma(W.shape[1], network.dtype) * (np.abs(z) @ np.abs(W).T) + reach * norm(W)
+            for z, W in zip(below, effective, strict=True)
+        ]
+    return any(bool(np.any((a != 0) & (np.abs(a) <= b))) for a, b in zip(arguments, bounds, strict=True))
+
+
 def trajectory(
     network: Network, input: np.ndarray, target: np.ndarray, start: Activities, steps: int, step_size: float,
     order: str = "simultaneous",
@@ -144,11 +164,14 @@ def trajectory(
     r"""The oracle's activities after `steps` steps and a bound on the distance of a correct implementation from them.
 
     The distance obeys \(e_{t+1} \le \rho_t e_t + b_t\), \(\rho_t\) from `growth` and \(b_t\) the norm of `step_bounds`;
-    with a sequential order an error also passes from layer to layer within a step, hence the factor there.
+    with a sequential order an error also passes from layer to layer within a step, hence the factor there.  The bound
+    is infinite if rounding decides about a kink on the way.
     """
     z, distance = [np.asarray(a, np.float64) for a in start], 0.0
     sequential = 1.0 if order == "simultaneous" else 2.0
     for _ in range(steps):
+        if undecided_kink(network, input, z, distance):
+            distance = float("inf")
         rate = growth(network, input, target, z, step_size) * sequential
         distance = rate * distance + sequential * norm(step_bounds(network, input, target, z, step_size))
         z = oracle.inference_step(network, input, target, z, step_size, order)
