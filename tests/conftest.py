@@ -1,5 +1,7 @@
 """What the tests share: one profile for Hypothesis, and an implementation made into a subject."""
 
+import signal
+
 import pytest
 from hypothesis import settings
 
@@ -20,3 +22,8 @@ def subject_of():
         return Subject(InProcess(NumpyPCN() if implementation is None else implementation), respawn)
 
     return make
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell without job control starts background commands so, and children inherit it: no test could press Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
