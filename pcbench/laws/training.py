@@ -66,6 +66,6 @@ def training_tends_to_mean_field(subject: Subject, problem: Problem) -> Measurem
 
     def estimates(seen: Sequence[Course]) -> list[Estimate]:
         mupc = under("mupc", seen)
-        return [slope("exponent", widths(mupc), of("deviation", mupc), expected=-0.5, band=0.1, detect=0.4)]
+        return [slope("exponent", widths(mupc), of("deviation", mupc), expected=-0.5, band=0.1, detect=0.49)]
 
     return climb(subject, "training", problem, estimates, look=train)
