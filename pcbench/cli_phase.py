@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pcbench.cli_sweep import Sizes, local_executor
+from pcbench.cli_sweep import Sizes, chosen_of, local_executor
 from pcbench.errors import UsageError
 
 PLANES = ("output", "initial", "depth")
@@ -50,7 +50,7 @@ def phase(
     from pcbench.experiments.sweep import Bar, Silent, failures_path, journal_path, run_sweep
     from pcbench.experiments.table import write_rows
 
-    chosen = _chosen(planes)
+    chosen = chosen_of("--planes", planes, PLANES)
     for plane in chosen:
         experiment.grid(plane, points)  # refused before anything runs
     place, console = Path(directory), Console(highlight=False)
@@ -83,14 +83,6 @@ def phase(
     console.print(f"PC and BP are of one regime at {agreed} of {total} parameterisations", markup=False, soft_wrap=True)
     if failures_path(raw).exists():
         raise UsageError(f"some networks could not be measured and are left out: {failures_path(raw)} says why")
-
-
-def _chosen(text: str) -> list[str]:
-    chosen = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-    unknown = [word for word in chosen if word not in PLANES]
-    if unknown or not chosen:
-        raise UsageError(f"--planes {text!r}: needed some of {', '.join(PLANES)}, comma-separated")
-    return chosen
 
 
 def _listed(sizes: Sequence[int]) -> str:

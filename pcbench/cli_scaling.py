@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pcbench.cli_sweep import Sizes, dask_executor, local_executor
+from pcbench.cli_sweep import Sizes, chosen_of, dask_executor, local_executor
 from pcbench.errors import UsageError
 
 FIGURES = ("initialisation", "training", "nonlinear", "architectures")
@@ -55,7 +55,7 @@ def scaling(
     )  # fmt: skip
     if not options.depths:
         raise UsageError(f"--depths {','.join(map(str, depths))}: a network has at least 2 layers of weights")
-    chosen = _chosen(figures)
+    chosen = chosen_of("--figures", figures, FIGURES)
     place, console, began = Path(directory), Console(highlight=False), time.monotonic()
     sweeps = _inference_sweeps(options) if inference else _sweeps(chosen, options)
     if redraw:
@@ -82,14 +82,6 @@ def scaling(
     failed = [name for name in sweeps if (place / f"{name}.failures.json").exists()]
     if failed:
         raise UsageError(f"some points failed and are left out: see {place / failed[0]}.failures.json")
-
-
-def _chosen(text: str) -> list[str]:
-    chosen = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-    unknown = [word for word in chosen if word not in FIGURES]
-    if unknown or not chosen:
-        raise UsageError(f"--figures {text!r}: needed some of {', '.join(FIGURES)}, comma-separated")
-    return chosen
 
 
 def _sweeps(chosen: list[str], options: Any) -> dict[str, tuple[Any, list[dict[str, Any]]]]:

@@ -1,9 +1,9 @@
-"""What the commands that sweep have in common: lists of sizes, and where points run."""
+"""What the commands that sweep have in common: lists of sizes and of names, and where points run."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +31,17 @@ class Sizes(click.ParamType):
         if len(words) < self._fewest or not all(word.isdecimal() and int(word) > 0 for word in words):
             self.fail(f"{value!r}: needed {self._fewest} or more sizes such as 64,128,256", param, ctx)
         return tuple(sorted({int(word) for word in words}))
+
+
+def chosen_of(option: str, text: str, known: Sequence[str]) -> list[str]:
+    """The names in a comma-separated `text`, each once.
+
+    **Raises:** `UsageError` naming `option` if one is not `known`, or there is none.
+    """
+    chosen = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not chosen or not set(chosen) <= set(known):
+        raise UsageError(f"{option} {text!r}: needed some of {', '.join(known)}, comma-separated")
+    return chosen
 
 
 @contextmanager

@@ -121,13 +121,13 @@ def _experiment(law: Law, subject: Subject, profile: Profile, run_seed: int, gro
         measurement = replay(law, subject, problem)
     except ImplementationError as error:
         tally.stopped, tally.stopped_at = error, problem.line()
-        return _evidence(law, subject, replace(profile, shrink=False), group, tally, time.perf_counter() - began)
-    if measurement.inconclusive is not None:
-        tally.inconclusive, tally.why = 1, {measurement.inconclusive: 1}
     else:
-        tally.add(problem, measurement)
-    if measurement.failed:
-        tally.failure = LawBrokenError(law, problem, as_worst(problem, measurement), describe(measurement))
+        if measurement.inconclusive is not None:
+            tally.inconclusive, tally.why = 1, {measurement.inconclusive: 1}
+        else:
+            tally.add(problem, measurement)
+        if measurement.failed:
+            tally.failure = LawBrokenError(law, problem, as_worst(problem, measurement), describe(measurement))
     return _evidence(law, subject, replace(profile, shrink=False), group, tally, time.perf_counter() - began)
 
 

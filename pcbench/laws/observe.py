@@ -20,7 +20,7 @@ from pcbench.laws.base import Measurement
 from pcbench.laws.settle import settle
 from pcbench.laws.statistics import Estimate, experiment
 from pcbench.laws.tools import case
-from pcbench.network import Network
+from pcbench.network import Activities, Network
 from pcbench.numerics import norm
 from pcbench.parameterisation import Exponents, learning_rate
 from pcbench.problem import Problem
@@ -88,6 +88,14 @@ def remembered(subject: Subject, kind: str, problem: Problem, make: Callable[[],
     return seen[key]
 
 
+def equilibrium(subject: Subject, problem: Problem, network: Network, loss: float) -> Activities | str:
+    """The implementation's activities at equilibrium, on the problem's data, or how far from certified they are."""
+    settled = settle(subject, problem, network, problem.input(), problem.target(), LANCZOS)
+    if settled.gap <= CERTIFIED * loss:
+        return settled.activities
+    return f"no certificate of equilibrium: F - F* is bounded by {settled.gap / loss:.1e} of the loss"
+
+
 def observe(subject: Subject, problem: Problem) -> Observation | str:
     """One network as the implementation shows it, or why there is no certificate."""
     return remembered(subject, "observation", problem, lambda: _observe(subject, problem))
@@ -95,11 +103,10 @@ def observe(subject: Subject, problem: Problem) -> Observation | str:
 
 def _observe(subject: Subject, problem: Problem) -> Observation | str:
     network, x, y = case(problem)
-    settled = settle(subject, problem, network, x, y, LANCZOS)
     loss = oracle.loss(network, x, y)
-    if not settled.gap <= CERTIFIED * loss:
-        return f"no certificate of equilibrium: F - F* is bounded by {settled.gap / loss:.1e} of the loss"
-    z = settled.activities
+    z = equilibrium(subject, problem, network, loss)
+    if isinstance(z, str):
+        return z
     energy = subject.energy(network, x, y, z)
     gradients, backprop = subject.weight_gradients(network, x, y, z), oracle.backprop_gradients(network, x, y)
     size = norm(backprop)
@@ -131,10 +138,10 @@ def _train(subject: Subject, problem: Problem) -> Course | str:
     pc = backprop = network
     first, worst = oracle.loss(network, x, y), 0.0
     for _ in range(UPDATES):
-        settled = settle(subject, problem, pc, x, y)
-        if not settled.gap <= CERTIFIED * first:
-            return f"no certificate of equilibrium: F - F* is bounded by {settled.gap / first:.1e} of the loss"
-        pc = updated(pc, subject.weight_gradients(pc, x, y, settled.activities), problem)
+        z = equilibrium(subject, problem, pc, first)
+        if isinstance(z, str):
+            return z
+        pc = updated(pc, subject.weight_gradients(pc, x, y, z), problem)
         backprop = updated(backprop, oracle.backprop_gradients(backprop, x, y), problem)
         worst = max(worst, abs(oracle.loss(pc, x, y) - oracle.loss(backprop, x, y)))
     return Course(problem=problem, difference=worst / first, deviation=_deviation(problem, network, pc, x, y))

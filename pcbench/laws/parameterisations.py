@@ -19,9 +19,8 @@ import numpy as np
 
 from pcbench import oracle, theory
 from pcbench.laws.base import Measurement, law
-from pcbench.laws.observe import CERTIFIED, climb, remembered, rms, under, updated, widths
+from pcbench.laws.observe import climb, equilibrium, remembered, rms, under, updated, widths
 from pcbench.laws.rates import CLOSED_FORMS, LINEAR, NEEDS
-from pcbench.laws.settle import settle
 from pcbench.laws.statistics import Estimate, slope
 from pcbench.laws.tools import case
 from pcbench.network import Network
@@ -78,22 +77,22 @@ def change(subject: Subject, problem: Problem) -> Change | str:
 def _change(subject: Subject, problem: Problem) -> Change | str:
     network, x, y = case(problem)
     pc = backprop = network
-    outputs = []
+    moved = []
     for _ in range(UPDATES if theory.regime(_exponents(problem)) is not theory.Regime.UNSTABLE else 1):
-        loss = oracle.loss(pc, x, y)
-        settled = settle(subject, problem, pc, x, y)
-        if not settled.gap <= CERTIFIED * loss:
-            return f"no certificate of equilibrium: F - F* is bounded by {settled.gap / loss:.1e} of the loss"
-        pc = updated(pc, subject.weight_gradients(pc, x, y, settled.activities), problem)
+        z = equilibrium(subject, problem, pc, oracle.loss(pc, x, y))
+        if isinstance(z, str):
+            return z
+        pc = updated(pc, subject.weight_gradients(pc, x, y, z), problem)
         backprop = updated(backprop, oracle.backprop_gradients(backprop, x, y), problem)
-        outputs.append(_moved(network, pc, x)[1])
+        moved.append(_moved(network, pc, x))
+    (features, output), (features_of_backprop, output_of_backprop) = moved[-1], _moved(network, backprop, x)
     return Change(
         problem=problem,
-        first_output=outputs[0],
-        features=_moved(network, pc, x)[0],
-        output=_moved(network, pc, x)[1],
-        features_of_backprop=_moved(network, backprop, x)[0],
-        output_of_backprop=_moved(network, backprop, x)[1],
+        first_output=moved[0][1],
+        features=features,
+        output=output,
+        features_of_backprop=features_of_backprop,
+        output_of_backprop=output_of_backprop,
     )
 
 
