@@ -13,12 +13,14 @@ from __future__ import annotations
 import functools
 import math
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from pcbench.errors import ProblemError
 
 _REMEMBERED = 1 << 18
+"""Numbers up to which the arrays of a problem are drawn in one pass and remembered."""
 LAWS = ("gaussian", "orthogonal", "low-rank", "zero", "ill-conditioned")
 
 # Wichura 1988, Algorithm AS 241 (PPND16), coefficients from the constant term up.
@@ -60,18 +62,32 @@ def normal(seed: int, role: str, *shape: int) -> np.ndarray:
     return _inverse_normal(uniform(seed, role, *shape))
 
 
-def matrix(law: str, seed: int, role: str, rows: int, columns: int) -> np.ndarray:
-    """The matrix of `draw`, read-only; small ones are remembered, for several questions are asked about a problem."""
-    if rows * columns > _REMEMBERED:
-        return draw(law, seed, role, rows, columns)
-    return _remembered(law, seed, role, rows, columns)
+def normals(seed: int, roles: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """`normal` for several roles: the same numbers, in one pass, because small arrays cost calls and not arithmetic."""
+    if sum(map(math.prod, shapes)) > _REMEMBERED:
+        return [normal(seed, role, *s) for role, s in zip(roles, shapes, strict=True)]
+    together = np.concatenate([uniform(seed, role, math.prod(s)) for role, s in zip(roles, shapes, strict=True)])
+    cuts = np.cumsum([math.prod(s) for s in shapes])[:-1]
+    return [part.reshape(s) for part, s in zip(np.split(_inverse_normal(together), cuts), shapes, strict=True)]
 
 
-@functools.lru_cache(maxsize=64)
-def _remembered(law: str, seed: int, role: str, rows: int, columns: int) -> np.ndarray:
-    result = draw(law, seed, role, rows, columns)
-    result.flags.writeable = False
-    return result
+def matrices(law: str, seed: int, roles: Sequence[str], shapes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, ...]:
+    """`draw` for several roles, read-only; small ones are remembered, as several questions are asked of a problem."""
+    make = _remembered if sum(map(math.prod, shapes)) <= _REMEMBERED else _drawn
+    return make(law, seed, tuple(roles), tuple(shapes))
+
+
+def _drawn(law: str, seed: int, roles: Sequence[str], shapes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, ...]:
+    if law == "gaussian":
+        result = normals(seed, roles, shapes)
+    else:
+        result = [draw(law, seed, role, *shape) for role, shape in zip(roles, shapes, strict=True)]
+    for array in result:
+        array.flags.writeable = False
+    return tuple(result)
+
+
+_remembered = functools.lru_cache(maxsize=16)(_drawn)
 
 
 def draw(law: str, seed: int, role: str, rows: int, columns: int) -> np.ndarray:

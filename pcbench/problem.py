@@ -214,11 +214,13 @@ class Problem:
 
     def weights(self, role: str = "weights") -> tuple[np.ndarray, ...]:
         """The weight matrices, `(fan_out, fan_in)` each, in `dtype`; another `role` gives independent ones."""
+        layers = range(1, self.depth + 1)
+        shapes = [(self.dims[layer], self.dims[layer - 1]) for layer in layers]
+        drawn = arrays.matrices(self.weight_law, self.seed, [f"{role}/{layer}" for layer in layers], shapes)
         result = []
-        for layer, (fan_in, fan_out) in enumerate(zip(self.dims[:-1], self.dims[1:], strict=True), start=1):
+        for layer, (_, fan_in), matrix in zip(layers, shapes, drawn, strict=True):
             std = initial_std(self.parameterisation, layer=layer, depth=self.depth, fan_in=fan_in, width=self.width)
-            drawn = arrays.matrix(self.weight_law, self.seed, f"{role}/{layer}", fan_out, fan_in)
-            result.append(np.asarray(self.weight_scale * std * drawn, dtype=self.dtype))
+            result.append(np.asarray(self.weight_scale * std * matrix, dtype=self.dtype))
         return tuple(result)
 
     def network(self) -> Network:
@@ -239,21 +241,18 @@ class Problem:
 
     def input(self) -> np.ndarray:
         """The clamped input, `(batch, input_dim)`, in `dtype`."""
-        drawn = arrays.matrix(self.data_law, self.seed, "input", self.batch, self.input_dim)
+        (drawn,) = arrays.matrices(self.data_law, self.seed, ["input"], [(self.batch, self.input_dim)])
         return np.asarray(self.data_scale * drawn, dtype=self.dtype)
 
     def target(self) -> np.ndarray:
         """The clamped target, `(batch, output_dim)`, in `dtype`: one-hot rows for `ce`, which no scale multiplies."""
         if self.loss == "ce":
             return np.asarray(arrays.one_hot(self.seed, "target", self.batch, self.output_dim), dtype=self.dtype)
-        drawn = arrays.matrix(self.data_law, self.seed, "target", self.batch, self.output_dim)
+        (drawn,) = arrays.matrices(self.data_law, self.seed, ["target"], [(self.batch, self.output_dim)])
         return np.asarray(self.data_scale * drawn, dtype=self.dtype)
 
     def activities(self, role: str = "activities") -> Activities:
         """Random Gaussian activities of the size of the data, `depth - 1` arrays `(batch, width)`, in `dtype`."""
-        return [
-            np.asarray(
-                self.data_scale * arrays.normal(self.seed, f"{role}/{layer}", self.batch, self.width), self.dtype
-            )
-            for layer in range(1, self.depth)
-        ]
+        roles = [f"{role}/{layer}" for layer in range(1, self.depth)]
+        drawn = arrays.normals(self.seed, roles, [(self.batch, self.width)] * len(roles))
+        return [np.asarray(self.data_scale * z, self.dtype) for z in drawn]

@@ -7,7 +7,6 @@ takes which group changes nothing.  A runner that dies or hangs costs one judgem
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import queue
 import secrets
@@ -19,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pcbench import known_failures
+from pcbench import known_failures, placing
 from pcbench.errors import UsageError, WorkerCrashError
 from pcbench.evidence import Evidence, Verdict, block, merge
 from pcbench.journal import Journal, key
@@ -122,7 +121,7 @@ def run(
     header, evidence = ({}, []) if journal is None or fresh else journal.load()
     if seed is None:
         plan = Plan(**{**vars(plan), "seed": header.get("seed", secrets.randbits(32))})
-    count = min(workers or os.cpu_count() or 1, chosen.groups)
+    count = min(workers or len(placing.available()), chosen.groups)
     run_ = _Run(plan, selected, count, journal, patience, progress or Silent(), list(known))
     run_.resume(header, evidence)
     return run_.go(implementation or spec, command)
@@ -202,8 +201,9 @@ class _Run:
 
     def _work(self) -> None:
         for number in range(self.workers):
-            self.slots.append(_Slot(number, self._start()))
-        while not self._complete():
+            self.slots.append(_Slot(number, self._start(number)))
+        # the last word of a runner carries the number of its compilations
+        while not self._complete() or any(slot.group is not None for slot in self.slots):
             try:
                 process, event = self.events.get(timeout=_POLL)
             except queue.Empty:
@@ -222,8 +222,10 @@ class _Run:
     def _complete(self) -> bool:
         return len(self.evidence) == len(self.laws) * self.profile.groups and bool(self.ready)
 
-    def _start(self) -> RunnerProcess:
-        return RunnerProcess(self.plan.settings(), self.events)
+    def _start(self, number: int) -> RunnerProcess:
+        process = RunnerProcess(self.plan.settings(), self.events)
+        placing.place(process.pid, number, self.workers)
+        return process
 
     def _stop(self) -> None:
         for slot in self.slots:
@@ -338,7 +340,7 @@ class _Run:
         self._blame(slot, outcome, message)
         self.compilations.append(slot.compilations)
         slot.compilations = 0
-        slot.process = self._start()
+        slot.process = self._start(slot.number)
         slot.since = time.monotonic()
 
     def _blame(self, slot: _Slot, outcome: str, message: str) -> None:
@@ -363,7 +365,7 @@ class _Run:
                 if law.id not in done:
                     self._record(Evidence(law=law.id, group=group, outcome="error", message=message))
         if self.groups:
-            slot.process = self._start()
+            slot.process = self._start(slot.number)
             slot.since = time.monotonic()
 
     # ---- the report -----------------------------------------------------------------------------------------------

@@ -59,6 +59,11 @@ class RunnerProcess:
         self._events.put((self, None))
 
     @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._popen.pid
+
+    @property
     def stderr(self) -> str:
         """The end of what the process wrote to standard error."""
         with suppress(OSError, ValueError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from random import Random
 from typing import Any
 
@@ -33,7 +33,11 @@ ENOUGH = 11
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """What a compiled program depends on; fields as in `Problem`."""
+    """What a compiled program depends on; fields as in `Problem`.
+
+    `place` is where the palette has it: all laws judge it in the group of a run to which that number falls, so that
+    one process compiles for it.
+    """
 
     input_dim: int
     width: int
@@ -45,6 +49,7 @@ class Configuration:
     residual: bool = False
     loss: str = "mse"
     dtype: str = "float64"
+    place: int = field(default=0, compare=False)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -56,8 +61,12 @@ class Configuration:
         """`(D, N, L, K, B)`."""
         return self.input_dim, self.width, self.depth, self.output_dim, self.batch
 
+    def problem(self, **values: Any) -> Problem:
+        """A problem in this configuration; `values` are the other fields of `Problem`, or replace some."""
+        return Problem(**{**{name: getattr(self, name) for name in _FIELDS}, **values})
 
-_FIELDS = tuple(field.name for field in fields(Configuration))
+
+_FIELDS = tuple(f.name for f in fields(Configuration) if f.compare)
 _SIZES = {
     "input_dim": st.integers(1, 12),
     "width": st.integers(1, 24),
@@ -75,7 +84,8 @@ def palette(seed: int, capabilities: Capabilities, count: int) -> tuple[Configur
     """
     random = Random(f"palette {seed}")
     shapes = _general_shapes(random, count)
-    return tuple(sorted(_with_settings(random, shapes, capabilities), key=lambda c: c.size))
+    chosen = sorted(_with_settings(random, shapes, capabilities), key=lambda c: c.size)
+    return tuple(replace(c, place=place) for place, c in enumerate(chosen))
 
 
 def _general_shapes(random: Random, count: int) -> list[dict[str, int]]:
@@ -141,6 +151,8 @@ def move_into(configuration: Configuration, domain: Domain, capabilities: Capabi
     activation = nearest(c.activation, domain.activations, capabilities.activations)
     placement = nearest(c.placement, domain.placements, capabilities.placements)
     loss = nearest(c.loss, domain.losses, capabilities.losses)
+    if loss != c.loss and "linear" in domain.activations and "linear" in capabilities.activations:
+        activation = "linear"  # where the moves of other laws end too, so that they share its programs
     residual = nearest(c.residual, domain.residual, (False, True) if capabilities.residual else (False,))
     depth = min(max(c.depth, domain.depth[0]), domain.depth[1])
     width, output_dim = c.width, max(c.output_dim, domain.output_dim, 2 if loss == "ce" else 1)
@@ -176,14 +188,14 @@ def large_configurations(seed: int) -> tuple[Configuration, ...]:
         [r for r in ladders.rungs(name, ladders.first_rung(name, seed)) if r.width >= 8 * r.depth][-3:]
         for name in ("width", "depth", "training", "nonlinear")
     )
+    spread = (r for step in itertools.zip_longest(*chosen) for r in step if r is not None)
     return tuple(
         Configuration(
-            input_dim=r.input_dim, width=r.width, depth=r.depth, output_dim=r.output_dim, batch=r.batch, residual=True
+            input_dim=r.input_dim, width=r.width, depth=r.depth, output_dim=r.output_dim, batch=r.batch,
+            residual=True, place=place,
         )
-        for step in itertools.zip_longest(*chosen)
-        for r in step
-        if r is not None
-    )
+        for place, r in enumerate(spread)
+    )  # fmt: skip
 
 
 def configurations(domain: Domain, capabilities: Capabilities, seed: int, count: int) -> tuple[Configuration, ...]:
@@ -207,6 +219,11 @@ def configurations(domain: Domain, capabilities: Capabilities, seed: int, count:
     return tuple(sorted(chosen, key=lambda c: c.size))
 
 
+def share(chosen: Sequence[Configuration], group: int, groups: int) -> tuple[Configuration, ...]:
+    """Those of the `chosen` that a group of a run judges; one of them where none falls to it."""
+    return tuple(c for c in chosen if c.place % groups == group) or (chosen[group % len(chosen)],)
+
+
 def problems(domain: Domain, capabilities: Capabilities, chosen: Sequence[Configuration]) -> st.SearchStrategy[Problem]:
     """Problems of a law's domain that the implementation claims, in one of the `chosen` configurations.
 
@@ -223,8 +240,7 @@ def _problem(
     values: tuple[tuple[str, st.SearchStrategy[Any]], ...],
 ) -> Problem:
     c = draw(configuration)
-    fixed = {name: getattr(c, name) for name in _FIELDS}
-    return Problem(**fixed, **{name: draw(strategy) for name, strategy in values})
+    return c.problem(**{name: draw(strategy) for name, strategy in values})
 
 
 def _configuration(

@@ -23,7 +23,7 @@ from pcbench.laws import ladders
 from pcbench.laws.base import Law, Measurement
 from pcbench.problem import Problem
 from pcbench.profiles import Profile
-from pcbench.strategies import Configuration, configurations, problems
+from pcbench.strategies import Configuration, configurations, problems, share
 from pcbench.subject import Subject
 
 PATIENCE = 4
@@ -94,7 +94,7 @@ def judge(law: Law, subject: Subject, profile: Profile, run_seed: int, group: in
         return _experiment(law, subject, profile, run_seed, group)
     chosen = configurations(law.domain, subject.manifest.capabilities, run_seed, profile.shapes)
     tally = Tally()
-    test = _property(law, subject, profile, run_seed, group, chosen[group :: profile.groups] or chosen[:1], tally)
+    test = _property(law, subject, profile, run_seed, group, share(chosen, group, profile.groups), tally)
     try:
         test()
     except LawBrokenError as broken:

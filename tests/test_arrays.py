@@ -45,7 +45,7 @@ def test_bits_are_philox(seed):
 @pytest.mark.parametrize("law", arrays.LAWS)
 def test_same_bits_on_every_platform(law):
     """If this fails, a case reported on one machine is another case elsewhere."""
-    m = arrays.matrix(law, 2026, "weights/1", 5, 4)
+    m = arrays.draw(law, 2026, "weights/1", 5, 4)
     assert tuple(float(v).hex() for v in (m[0, 0], m[2, 1], m[4, 3])) == LITERALS[law]
 
 
@@ -90,24 +90,35 @@ def test_logarithm_without_a_library():
 def test_matrices_are_repeatable_and_independent_of_each_other(law):
     """If this fails, two seeds or two roles share numbers, or one call changes the next."""
     shape = (40, 30)
-    first = arrays.matrix(law, 11, "weights/1", *shape)
-    assert np.array_equal(first, arrays.matrix(law, 11, "weights/1", *shape))
+    first = arrays.draw(law, 11, "weights/1", *shape)
+    assert np.array_equal(first, arrays.draw(law, 11, "weights/1", *shape))
     if law == "zero":
         assert not first.any()
         return
     for seed, role in ((12, "weights/1"), (11, "weights/2"), (11, "input"), (11 + 2**32, "weights/1")):
-        other = arrays.matrix(law, seed, role, *shape)
+        other = arrays.draw(law, seed, role, *shape)
         similarity = np.sum(first * other) / (np.linalg.norm(first) * np.linalg.norm(other))
         # Independent matrices have similarity about 1/sqrt(r) with r numbers that count (ill-conditioned, low rank).
         assert abs(similarity) < 0.6
         assert not np.any(first == other)
 
 
+@pytest.mark.parametrize("law", arrays.LAWS)
+@pytest.mark.parametrize("width", [3, 400])
+def test_matrices_drawn_together_are_those_drawn_alone(law, width):
+    """If this fails, the weights of a problem depend on how many layers it has."""
+    roles, shapes = ["weights/1", "weights/2", "weights/3"], [(width, 2), (width, width), (1, width)]
+    together = arrays.matrices(law, 5, roles, shapes)
+    for role, shape, matrix in zip(roles, shapes, together, strict=True):
+        assert np.array_equal(matrix, arrays.draw(law, 5, role, *shape))
+        assert not matrix.flags.writeable
+
+
 def test_a_longer_request_begins_with_the_shorter_one():
     """If this fails, a bigger batch or layer of the same seed would hold other samples."""
     for draw in (arrays.bits, arrays.uniform, arrays.normal):
         assert np.array_equal(draw(3, "r", 1000)[:37], draw(3, "r", 37))
-    assert np.array_equal(arrays.matrix("gaussian", 3, "r", 9, 5)[:4], arrays.matrix("gaussian", 3, "r", 4, 5))
+    assert np.array_equal(arrays.draw("gaussian", 3, "r", 9, 5)[:4], arrays.draw("gaussian", 3, "r", 4, 5))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +162,7 @@ def test_rotations_mix_all_directions():
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 8), (8, 3), (6, 6), (1, 5)])
 def test_orthogonal_matrices(rows, columns):
     """If this fails, `orthogonal` weights are neither orthogonal nor of the promised length."""
-    m = arrays.matrix("orthogonal", 1, "w", rows, columns)
+    m = arrays.draw("orthogonal", 1, "w", rows, columns)
     gram = m @ m.T if rows <= columns else m.T @ m
     np.testing.assert_allclose(gram, max(rows, columns) * np.eye(min(rows, columns)), atol=1e-13)
 
@@ -159,25 +170,25 @@ def test_orthogonal_matrices(rows, columns):
 @pytest.mark.parametrize(("rows", "columns", "rank"), [(12, 20, 3), (20, 12, 3), (16, 16, 4), (3, 3, 1), (1, 9, 1)])
 def test_low_rank(rows, columns, rank):
     """If this fails, `low-rank` weights do not make the layers singular that they are drawn for."""
-    m = arrays.matrix("low-rank", 1, "w", rows, columns)
+    m = arrays.draw("low-rank", 1, "w", rows, columns)
     assert np.linalg.matrix_rank(m) == rank
 
 
 @pytest.mark.parametrize("law", ["gaussian", "low-rank", "orthogonal"])
 def test_entries_have_variance_one(law):
     """If this fails, the parameterisation's variances hold for no problem."""
-    values = np.concatenate([arrays.matrix(law, s, "w", 24, 24).ravel() for s in range(40)])
+    values = np.concatenate([arrays.draw(law, s, "w", 24, 24).ravel() for s in range(40)])
     # Entries of one low-rank matrix are not independent: 40 matrices of rank 6 have at least 240 * 24 free numbers.
     assert abs(np.mean(values**2) - 1) < 6 * math.sqrt(8 / 5760)
 
 
 def test_ill_conditioned():
     """If this fails, columns are not scaled from 1 down to 2^-20, so that the condition number is not about 1e6."""
-    scaled = arrays.matrix("ill-conditioned", 1, "w", 50, 11)
-    plain = arrays.matrix("gaussian", 1, "w", 50, 11)
+    scaled = arrays.draw("ill-conditioned", 1, "w", 50, 11)
+    plain = arrays.draw("gaussian", 1, "w", 50, 11)
     np.testing.assert_array_equal(scaled * 2.0 ** (2 * np.arange(11)), plain)
     assert np.linalg.cond(scaled) > 2**19
-    assert np.array_equal(arrays.matrix("ill-conditioned", 1, "w", 5, 1), arrays.matrix("gaussian", 1, "w", 5, 1))
+    assert np.array_equal(arrays.draw("ill-conditioned", 1, "w", 5, 1), arrays.draw("gaussian", 1, "w", 5, 1))
 
 
 def test_permutations_and_labels_are_uniform():
@@ -195,4 +206,4 @@ def test_permutations_and_labels_are_uniform():
 def test_an_unknown_law_is_refused():
     """If this fails, a misspelt law of matrices draws something else."""
     with pytest.raises(ProblemError, match=r"law='gausian': needed one of gaussian, orthogonal, low-rank"):
-        arrays.matrix("gausian", 0, "w", 2, 2)
+        arrays.draw("gausian", 0, "w", 2, 2)

@@ -4,7 +4,7 @@ Whether wrong implementations fail them is measured by the mutants.
 """
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -149,8 +149,8 @@ def fixed_problems(law):
         def turn(values, i=i):
             return values[i % len(values)]
 
-        yield Problem(
-            **asdict(c), parameterisation=turn(named), weight_law=turn(d.weight_laws),
+        yield c.problem(
+            parameterisation=turn(named), weight_law=turn(d.weight_laws),
             weight_scale=turn(d.weight_scales[:2]), data_law=turn(d.data_laws), data_scale=turn(d.data_scales),
             output_precision=turn(d.output_precisions), output_multiplier=turn(d.output_multipliers), seed=i,
             steps=min(max(d.steps[0], 3), d.steps[1]), step_size=0.05,

@@ -19,6 +19,7 @@ LAYERS = {
     "laws": 4,
     "adapters": 5, "strategies": 5, "plugin": 5, "report": 5, "report_files": 5, "report_text": 5, "evidence": 5,
     "profiles": 5, "runner": 5, "runner_process": 5, "journal": 5, "judging": 5, "known_failures": 5, "progress": 5,
+    "placing": 5,
     "properties": 5,
     "experiments": 6, "cli": 6, "cli_catalogue": 6, "cli_compare": 6, "cli_options": 6,
     "cli_phase": 6, "cli_replay": 6, "cli_scaling": 6, "cli_sweep": 6,
@@ -39,10 +40,10 @@ FOREIGN = {
 # Third-party libraries by module or package; whatever is not listed has NumPy only.
 LIBRARIES = {
     "errors": set(), "version": set(), "parameterisation": set(), "launching": set(), "loading": set(),
-    "worker": {"numpy"},
+    "placing": set(), "worker": {"numpy"},
     "reference": {"numpy", "jax", "equinox", "optimistix"},
     "strategies": {"hypothesis"}, "properties": {"hypothesis"}, "plugin": {"pytest"},
-    "laws": {"numpy", "scipy"},
+    "theory": {"numpy", "scipy"}, "laws": {"numpy", "scipy"},
     "evidence": set(), "journal": set(), "profiles": set(), "report": set(), "report_files": set(),
     "report_text": {"rich"}, "progress": {"rich"}, "runner": set(), "runner_process": set(), "judging": set(),
     "known_failures": {"packaging"},

@@ -5,7 +5,7 @@ a few hundred problems from the palettes of a few runs.
 """
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -35,8 +35,8 @@ def drawn(count, dtype, seed):
     domain = Domain(dtypes=(dtype,))
     for i in range(count):
         c = move_into(palette(seed + i // 16, capabilities, 16)[i % 16], domain, capabilities, i)
-        yield Problem(
-            **asdict(c), parameterisation=random.choice(("mupc", "ntp", "sp", *EXPONENTS)),
+        yield c.problem(
+            parameterisation=random.choice(("mupc", "ntp", "sp", *EXPONENTS)),
             weight_law=random.choice(domain.weight_laws), weight_scale=random.choice(domain.weight_scales),
             data_law=random.choice(domain.data_laws), data_scale=random.choice(domain.data_scales),
             output_precision=random.choice(domain.output_precisions),

@@ -1,7 +1,7 @@
 """The strategies themselves: palettes that hold what they promise, and problems inside every law's domain."""
 
 import itertools
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import Phase, find, given, settings
@@ -13,9 +13,16 @@ from pcbench.implementation import Capabilities, Manifest
 from pcbench.laws import REGISTRY
 from pcbench.laws.base import Domain
 from pcbench.network import ACTIVATIONS, LOSSES, PLACEMENTS
-from pcbench.problem import Problem
 from pcbench.profiles import PROFILES
-from pcbench.strategies import Configuration, configurations, large_configurations, move_into, palette, problems
+from pcbench.strategies import (
+    Configuration,
+    configurations,
+    large_configurations,
+    move_into,
+    palette,
+    problems,
+    share,
+)
 from pcbench.subject import Subject
 
 FULL = NumpyPCN.manifest.capabilities
@@ -131,6 +138,19 @@ def test_large_shapes_are_wide_and_not_deep():
         assert len({c.shape for c in chosen}) >= 10
 
 
+def test_a_configuration_is_judged_in_one_group_by_all_laws():
+    """If this fails, every process of a run compiles programs for every shape."""
+    groups: dict[tuple[int, ...], set[int]] = {}
+    for law in REGISTRY.values():
+        chosen = configurations(law.domain, COMPILED, 7, 16)
+        shares = [share(chosen, group, 4) for group in range(4)]
+        assert {c for each in shares for c in each} == set(chosen)
+        for group, each in enumerate(shares):
+            for c in each:
+                groups.setdefault((law.domain.large, c.place), set()).add(group)
+    assert all(len(found) == 1 for found in groups.values())
+
+
 # ---- configurations of a law --------------------------------------------------------------------------------------
 
 
@@ -146,10 +166,6 @@ def test_every_law_sees_ten_shapes(capabilities):
     assert not few
 
 
-def plain_problem(c, **changes):
-    return Problem(**{**asdict(c), **changes})
-
-
 @given(st.data())
 def test_move_into_lands_in_the_domain_and_in_the_claims(data):
     """If this fails, a law is judged outside its domain, or examples are thrown away."""
@@ -161,7 +177,7 @@ def test_move_into_lands_in_the_domain_and_in_the_claims(data):
     seed = data.draw(st.integers(0, 1000))
     for index, c in enumerate(palette(seed, capabilities, 16)):
         moved = move_into(c, law.domain, capabilities, index)
-        p = plain_problem(moved, parameterisation="mupc", weight_law=law.domain.weight_laws[0])
+        p = moved.problem(parameterisation="mupc", weight_law=law.domain.weight_laws[0])
         assert law.domain.admits(p), p.line()
         assert subject(capabilities).refuses(p) is None, p.line()
 
@@ -174,7 +190,7 @@ def test_move_into_for_every_law(law):
             continue
         for seed in range(4):
             for c in configurations(law.domain, capabilities, seed, 16):
-                p = plain_problem(c, weight_law=law.domain.weight_laws[0], data_law=law.domain.data_laws[0])
+                p = c.problem(weight_law=law.domain.weight_laws[0], data_law=law.domain.data_laws[0])
                 assert law.domain.admits(p), p.line()
                 assert subject(capabilities).refuses(p) is None, p.line()
 
@@ -195,7 +211,7 @@ def test_move_into_respects_the_size_of_the_hessian(hidden_units, square):
     domain = Domain(hidden_units=hidden_units, square=square, depth=(3, 64))
     for seed in SEEDS:
         for i, c in enumerate(palette(seed, COMPILED, 16)):
-            p = plain_problem(move_into(c, domain, COMPILED, i))
+            p = move_into(c, domain, COMPILED, i).problem()
             assert p.width * (p.depth - 1) <= hidden_units
             assert p.depth >= 3
             assert not square or p.width > p.output_dim

@@ -133,6 +133,7 @@ def deterministic(subject: Subject, problem: Problem) -> Measurement:
     citation="pcbench protocol",
     failing_means="a default seed taken from the clock, hash or memory order, or from whatever ran before",
     needs=("second-process",),
+    domain=Domain(costly=True),
     depends_on=("contract.deterministic",),
 )
 def deterministic_across_processes(subject: Subject, problem: Problem) -> Measurement:

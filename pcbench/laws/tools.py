@@ -55,7 +55,8 @@ def undecided(reason: str, **details: Any) -> Measurement:
 
 def direction(problem: Problem, role: str, like: Iterable[np.ndarray]) -> list[np.ndarray]:
     """A random Gaussian direction shaped like some arrays, in float64, from the problem's seed."""
-    return [arrays.normal(problem.seed, f"{role}/{i}", *a.shape) for i, a in enumerate(like)]
+    shapes = [a.shape for a in like]
+    return arrays.normals(problem.seed, [f"{role}/{i}" for i in range(len(shapes))], shapes)
 
 
 def shifted(base: Iterable[np.ndarray], step: float, along: Iterable[np.ndarray]) -> list[np.ndarray]:

@@ -61,21 +61,22 @@ def solve_chain_arrays(chain: Chain, input: Any, target: Any, tolerance: Any, ma
         each, gradient = energy_and_gradient(chain, input, target, unravelled(vectors, feedforward))
         return each, ravelled(gradient)
 
-    zero = jnp.zeros_like(ravelled(feedforward))
-    energy, gradient = evaluate(zero)
     slope = jax.grad(lambda f: jnp.sum(chain.precision * output_loss(chain, f, target)))(output)
-    gain = dot(gradient, gradient) / jnp.maximum(squared_norm(slope), jnp.finfo(output.dtype).tiny)
-    # Of the network, the floor asks for the precision only.
     top, goal = ravelled((output,))[0], ravelled((target,))[0]
-    floor = rounding_floor(cast(Any, chain), ravelled(feedforward), top, goal, gain)
-    allowed = jnp.maximum(tolerance * energy, floor)
-    final = lbfgs(evaluate, (zero, energy, gradient), allowed, max_evaluations)
+
+    def allowed(energy: jax.Array, gradient: jax.Array) -> jax.Array:
+        gain = dot(gradient, gradient) / jnp.maximum(squared_norm(slope), jnp.finfo(output.dtype).tiny)
+        # Of the network, the floor asks for the precision only.
+        floor = rounding_floor(cast(Any, chain), ravelled(feedforward), top, goal, gain)
+        return jnp.maximum(tolerance * energy, floor)
+
+    final = lbfgs(evaluate, jnp.zeros_like(ravelled(feedforward)), allowed, max_evaluations)
 
     z, _ = chain.forward(input, unravelled(final.errors, feedforward))
     errors = errors_of(chain, input, z)
     each, gradient = evaluate(ravelled(errors))
     residual = jnp.sqrt(dot(gradient, gradient))
-    done = 0.5 * residual**2 <= 4 * allowed  # the errors were recomputed from the activities, a rounding away
+    done = 0.5 * residual**2 <= 4 * final.allowed  # the errors were recomputed from the activities, a rounding away
     stalled = jnp.all(done | (final.length < SHORTEST))
     return z, errors, jnp.mean(each), residual, jnp.all(done), stalled, final.evaluations
 

@@ -22,7 +22,7 @@ from pcbench.reference import output_space
 from pcbench.reference.compilation import counted_jit
 from pcbench.reference.energy import output_loss
 from pcbench.reference.equilibrium import EquilibriumState, judged, rounding_floor
-from pcbench.reference.error_space import dot, energy_and_gradient, errors_of
+from pcbench.reference.error_space import dot, errors_of
 from pcbench.reference.network import PCN
 
 _EXACT = lax.Precision.HIGHEST
@@ -47,19 +47,25 @@ def solve_arrays(network: PCN, input: Any, target: Any, tolerance: Any) -> tuple
     rows = jacobians(network)
     M = jnp.einsum("lkn,ljn->kj", rows, rows, precision=_EXACT)[None]
     feedforward, output = network.forward(input)
-    v = output_space.solve(network, output, target, M)
 
-    def pass_with_errors(v: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return network.forward(input, jnp.einsum("bk,lkn->lbn", v, rows, precision=_EXACT))
+    def errors(v: jax.Array) -> jax.Array:
+        return jnp.einsum("bk,lkn->lbn", v, rows, precision=_EXACT)
 
-    # One step of iterative refinement against the output of a real forward pass takes out the rounding of M.
-    v = v + output_space.newton_step(network, v, pass_with_errors(v)[1], target, M)
-    z, _ = pass_with_errors(v)
-    each, gradient = energy_and_gradient(network, input, target, errors_of(network, input, z))
+    def turn(_: Any, state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        v, _, predicted = state
+        v = v + output_space.newton_step(network, v, predicted, target, M)
+        return v, *network.forward(input, errors(v))
+
+    # The second turn refines against the output of a real forward pass, which takes out the rounding of M.
+    start = output_space.start(network, output, target, M)
+    _, z, predicted = lax.fori_loop(0, 2, turn, (start[0], feedforward, start[1]))
+    remaining = errors_of(network, input, z)
+    gradient = remaining + errors(network.precision * output_space.loss_gradient(network, predicted, target))
+    energy = 0.5 * dot(remaining, remaining) + network.precision * output_loss(network, predicted, target)
     residual = jnp.sqrt(dot(gradient, gradient))
     floor = rounding_floor(network, feedforward, output, target, jnp.trace(M, axis1=-2, axis2=-1))
     allowed = jnp.maximum(tolerance * network.precision * output_loss(network, output, target), floor)
-    return z, jnp.mean(each), residual, jnp.all(0.5 * residual**2 <= allowed)
+    return z, jnp.mean(energy), residual, jnp.all(0.5 * residual**2 <= allowed)
 
 
 def solve(network: PCN, input: Any, target: Any, *, tolerance: float = 1e-10) -> EquilibriumState:

@@ -49,6 +49,7 @@ class _State(NamedTuple):
     steps: jax.Array
     changes: jax.Array
     weights: jax.Array
+    allowed: jax.Array
     evaluations: jax.Array
 
 
@@ -60,49 +61,54 @@ def solve_arrays(network: PCN, input: Any, target: Any, tolerance: Any, max_eval
     def evaluate(errors: jax.Array) -> tuple[jax.Array, jax.Array]:
         return energy_and_gradient(network, input, target, errors)
 
-    zero = jnp.zeros_like(feedforward)
-    energy, gradient = evaluate(zero)
     slope = network.precision * output_space.loss_gradient(network, output, target)
-    gain = dot(gradient, gradient) / jnp.maximum(jnp.sum(slope**2, -1), jnp.finfo(output.dtype).tiny)
-    floor = rounding_floor(network, feedforward, output, target, gain)
-    allowed = jnp.maximum(tolerance * energy, floor)
-    final = lbfgs(evaluate, (zero, energy, gradient), allowed, max_evaluations)
+
+    def allowed(energy: jax.Array, gradient: jax.Array) -> jax.Array:
+        gain = dot(gradient, gradient) / jnp.maximum(jnp.sum(slope**2, -1), jnp.finfo(output.dtype).tiny)
+        return jnp.maximum(tolerance * energy, rounding_floor(network, feedforward, output, target, gain))
+
+    final = lbfgs(evaluate, jnp.zeros_like(feedforward), allowed, max_evaluations)
 
     z, _ = network.forward(input, final.errors)
     errors = errors_of(network, input, z)
     each, gradient = evaluate(errors)
     residual = jnp.sqrt(dot(gradient, gradient))
-    done = 0.5 * residual**2 <= 4 * allowed  # the errors were recomputed from the activities, a rounding away
+    done = 0.5 * residual**2 <= 4 * final.allowed  # the errors were recomputed from the activities, a rounding away
     stalled = jnp.all(done | (final.length < SHORTEST))
     return z, errors, jnp.mean(each), residual, jnp.all(done), stalled, final.evaluations
 
 
 def lbfgs(
     evaluate: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
-    start: tuple[jax.Array, jax.Array, jax.Array],
-    allowed: jax.Array,
+    start: jax.Array,
+    allowed: Callable[[jax.Array, jax.Array], jax.Array],
     max_evaluations: jax.Array,
 ) -> _State:
-    """Minimise every sample until half its squared gradient is `allowed`, its step vanishes, or the budget ends."""
-    errors, energy, gradient = start
-    ring, one = jnp.zeros((MEMORY, *errors.shape), errors.dtype), jnp.ones_like(energy)
-    weights = jnp.zeros((MEMORY, *energy.shape), energy.dtype)
-    state = _State(errors, energy, gradient, -gradient, one, one, ring, ring, weights, jnp.asarray(1))
+    """Minimise every sample until half its squared gradient is `allowed`, its step vanishes, or the budget ends.
+
+    `allowed` is called with energies and gradients at the `start`.  The first turn evaluates there, as a step of no
+    length from an infinite energy, so that the compiled program holds `evaluate` once.
+    """
+    batch = start.shape[-2]
+    zeros, one = jnp.zeros_like(start), jnp.ones(batch, start.dtype)
+    ring, weights = jnp.zeros((MEMORY, *start.shape), start.dtype), jnp.zeros((MEMORY, batch), start.dtype)
+    state = _State(start, one * jnp.inf, zeros, zeros, one, one, ring, ring, weights, -one, jnp.asarray(0))
 
     def active(state: _State) -> jax.Array:
-        return (0.5 * dot(state.gradient, state.gradient) > allowed) & (state.length >= SHORTEST)
+        return (0.5 * dot(state.gradient, state.gradient) > state.allowed) & (state.length >= SHORTEST)
 
     def turn(state: _State) -> _State:
         going = active(state)
         length = jnp.where(going, state.length, 0)
         trial = state.errors + length[:, None] * state.direction
         energy, gradient = evaluate(trial)
+        limit = jnp.where(state.evaluations == 0, allowed(energy, gradient), state.allowed)
         accept, shorter = _line_search(state, length, energy, gradient)
         accept &= going
         state = _remember(state, trial, energy, gradient, accept)
         state = state._replace(length=jnp.where(accept, 1, jnp.where(going, shorter, state.length)))
         direction = jnp.where(accept[:, None], _two_loop(state), state.direction)
-        return state._replace(direction=direction, evaluations=state.evaluations + 1)
+        return state._replace(direction=direction, allowed=limit, evaluations=state.evaluations + 1)
 
     def unfinished(state: _State) -> jax.Array:
         return jnp.any(active(state)) & (state.evaluations < max_evaluations)

@@ -25,8 +25,10 @@ _NEWTON_STEPS = 50  # quadratic convergence needs about 6; the damped phase of a
 
 
 def loss_gradient(network: PCN, output: jax.Array, target: jax.Array) -> jax.Array:
-    r"""\(\nabla\ell\) with respect to the output, `(batch, K)`."""
-    return jax.grad(lambda f: jnp.sum(output_loss(network, f, target)))(output)
+    r"""\(\nabla\ell\) with respect to the output, `(batch, K)`; written out, as the loss Hessian below is."""
+    if network.loss == "mse":
+        return output - target
+    return jnp.sum(target, -1, keepdims=True) * jax.nn.softmax(output) - target
 
 
 def newton_step(network: PCN, v: jax.Array, output: jax.Array, target: jax.Array, M: jax.Array) -> jax.Array:
@@ -46,11 +48,14 @@ def newton_step(network: PCN, v: jax.Array, output: jax.Array, target: jax.Array
     return -jnp.linalg.solve(identity + network.precision * H @ M, residual[..., None])[..., 0]
 
 
-def solve(network: PCN, output: jax.Array, target: jax.Array, M: jax.Array) -> jax.Array:
-    r"""The minimiser \(v\), `(batch, K)`, given the output `output` without errors."""
+def start(network: PCN, output: jax.Array, target: jax.Array, M: jax.Array) -> tuple[jax.Array, jax.Array]:
+    r"""A `v` from which one Newton step ends at the minimiser, and its output by the linear model, `(batch, K)` both.
+
+    `output` is the output without errors.  For `mse` every `v` will do, for `ce` it is the minimiser.
+    """
     zero = jnp.zeros_like(output)
     if network.loss == "mse":
-        return newton_step(network, zero, output, target, M)
+        return zero, output
 
     def moved(v: jax.Array) -> jax.Array:
         return output + jnp.einsum("bij,bj->bi", M, v)
@@ -72,4 +77,5 @@ def solve(network: PCN, output: jax.Array, target: jax.Array, M: jax.Array) -> j
         return (state[0] < _NEWTON_STEPS) & (state[2] > 4 * jnp.finfo(output.dtype).eps)
 
     infinite = jnp.asarray(jnp.inf, output.dtype)
-    return lax.while_loop(unfinished, step, (jnp.asarray(0), zero, infinite))[1]
+    v = lax.while_loop(unfinished, step, (jnp.asarray(0), zero, infinite))[1]
+    return v, moved(v)

@@ -146,18 +146,19 @@ def smallest_curvature(space: ErrorSpace, steps: int = 60) -> Array:
     start = np.random.Generator(np.random.Philox(key=1)).standard_normal((batch, n))
     v = start / np.linalg.norm(start, axis=1, keepdims=True)
     count = min(steps, n)
-    basis = np.zeros((count, batch, n))
+    basis = np.zeros((batch, count, n))
     T = np.zeros((batch, count, count))
     beta = np.zeros(batch)
     alive = np.ones(batch, bool)
     for k in range(count):
-        basis[k] = v
+        basis[:, k] = v
+        so_far = basis[:, : k + 1]
         w = np.hstack(space.hessian_product(np.split(v, cuts, axis=1)))
         diagonal = np.sum(w * v, axis=1)
         # a finished sample keeps a diagonal that lies inside its spectrum, so that it adds no smaller value
         T[:, k, k] = np.where(alive, diagonal, T[:, 0, 0])
         for _ in range(2):
-            w = w - np.einsum("kb,kbn->bn", np.einsum("kbn,bn->kb", basis[: k + 1], w), basis[: k + 1])
+            w = w - ((so_far @ w[:, :, None]).swapaxes(1, 2) @ so_far)[:, 0]
         norm = np.linalg.norm(w, axis=1)
         alive = alive & (norm > 1e-12 * (1 + np.abs(diagonal)))
         beta = np.where(alive, norm, 0.0)
