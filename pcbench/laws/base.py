@@ -129,6 +129,8 @@ class Law:
         if absent:
             return "needs " + ", ".join(absent)
         c = subject.manifest.capabilities
+        if "mlp" not in c.architectures and "architectures" not in self.needs:
+            return "needs architecture mlp"
         for name, wanted, offered in (
             ("activation", self.domain.activations, c.activations),
             ("loss", self.domain.losses, c.losses),
