@@ -8,7 +8,7 @@ tables of scalings, which the tests pin to literal numbers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,14 @@ from pcbench import arrays
 from pcbench.architecture import KINDS, Architecture
 from pcbench.errors import ProblemError
 from pcbench.network import ACTIVATIONS, DTYPES, LOSSES, Activities
+from pcbench.problem import Problem
 
 PARAMETERISATIONS = ("sp", "mupc", "mupc-limits")
 _SIZES = {
     "cnn": ("side", "channels", "width", "stages", "blocks", "classes"),
     "transformer": ("tokens", "width", "blocks", "heads", "outputs"),
 }
+_OPTIONS = ("latents", "softmax", "normalised", "causal")
 _LEAST = {"blocks": 0}
 _EXPANSION = 4
 
@@ -80,6 +82,8 @@ class ArchitectureProblem:
             least = _LEAST.get(name, 1) if self.kind == "cnn" else 1
             if getattr(self, name) < least:
                 raise ProblemError(f"{name}={getattr(self, name)}: needed {least} or more for a {self.kind}")
+        if self.loss == "ce" and (self.classes or self.outputs) < 2:
+            raise ProblemError(f"loss='ce' with {self.classes or self.outputs} classes: needed 2 or more")
         if self.kind == "cnn" and self.side % 2**self.stages:
             raise ProblemError(f"side={self.side} with {self.stages} poolings by 2: needed a multiple")
         if self.kind == "transformer":
@@ -87,6 +91,15 @@ class ArchitectureProblem:
                 raise ProblemError(f"width={self.width} with {self.heads} heads: needed a multiple of {self.heads}")
             if (self.vocabulary > 0) == (self.input_dim > 0):
                 raise ProblemError(f"vocabulary={self.vocabulary}, input_dim={self.input_dim}: needed one of them")
+
+    def replace(self, **changes: Any) -> ArchitectureProblem:
+        """A copy with some fields changed, validated anew."""
+        return replace(self, **changes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes that this kind has, and the batch."""
+        return (*(getattr(self, name) for name in _SIZES[self.kind]), self.vocabulary, self.input_dim, self.batch)
 
     # ---- text -----------------------------------------------------------------------------------------------------
 
@@ -98,6 +111,12 @@ class ArchitectureProblem:
             if value != item.default:
                 parts.append(f"{item.name}={str(value).lower() if isinstance(value, bool) else value}")
         return ",".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field that this kind has, as plain JSON data."""
+        unused = {name for kind, sizes in _SIZES.items() if kind != self.kind for name in sizes} - {*_SIZES[self.kind]}
+        unused |= {"vocabulary", "input_dim", *_OPTIONS} if self.kind == "cnn" else {"gain"}
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
     @classmethod
     def from_line(cls, text: str) -> ArchitectureProblem:
@@ -126,7 +145,7 @@ class ArchitectureProblem:
         """The network of this problem."""
         names = _SIZES[self.kind] + tuple(n for n in ("vocabulary", "input_dim") if getattr(self, n))
         parameters, scalings = self._cnn() if self.kind == "cnn" else self._transformer()
-        options = ("latents", "softmax", "normalised", "causal") if self.kind == "transformer" else ()
+        options = _OPTIONS if self.kind == "transformer" else ()
         return Architecture(
             kind=self.kind,
             sizes={name: getattr(self, name) for name in names},
@@ -206,3 +225,16 @@ class ArchitectureProblem:
         }[self.parameterisation]
         last = (1.0 if self.parameterisation == "sp" else 1 / N) / self.output_multiplier
         return parameters, [1 / math.sqrt(fan_in), *[numbers] * (len(parameters) - 2), last]
+
+
+AnyProblem = Problem | ArchitectureProblem
+"""What a law may be judged on."""
+
+
+def problem_from_line(text: str) -> AnyProblem:
+    """The problem that a line means: one beyond MLPs if it names its kind.
+
+    **Raises:** `ProblemError` naming the part that is not understood.
+    """
+    named = any(part.strip().startswith("kind=") for part in text.split(","))
+    return ArchitectureProblem.from_line(text.strip()) if named else Problem.from_line(text)

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from pcbench.architecture import Architecture, Model
+from pcbench.architecture_problem import AnyProblem, ArchitectureProblem
 from pcbench.errors import ContractError
 from pcbench.implementation import Manifest
 from pcbench.network import Activities, Network
-from pcbench.problem import Problem
 
 
 class Transport(Protocol):
@@ -75,18 +75,20 @@ class Subject:
 
     # ---- what it offers ---------------------------------------------------------------------------------------
 
-    def refuses(self, problem: Problem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """Why the manifest does not cover this problem, or None if it does."""
         c = self.manifest.capabilities
+        kind, placement = (problem.kind, None) if isinstance(problem, ArchitectureProblem) else ("mlp", problem.placement)
         for name, value, offered in (
+            ("architecture", kind, c.architectures),
             ("activation", problem.activation, c.activations),
-            ("placement", problem.placement, c.placements if not problem.linear else (problem.placement,)),
+            ("placement", placement, c.placements if placement and problem.activation != "linear" else (placement,)),
             ("loss", problem.loss, c.losses),
             ("dtype", problem.dtype, c.dtypes),
         ):
             if value not in offered:
                 return f"{name}={value!r} is not claimed (claimed: {', '.join(offered)})"
-        if problem.residual and problem.depth > 2 and not c.residual:
+        if not isinstance(problem, ArchitectureProblem) and problem.residual and problem.depth > 2 and not c.residual:
             return "residual=True is not claimed"
         if problem.output_precision != 1 and not c.precision:
             return f"output_precision={problem.output_precision!r} is not claimed, only 1"

@@ -20,7 +20,7 @@ LAYERS = {
     "laws": 4,
     "adapters": 5, "strategies": 5, "plugin": 5, "report": 5, "report_files": 5, "report_text": 5, "evidence": 5,
     "profiles": 5, "runner": 5, "runner_process": 5, "journal": 5, "judging": 5, "known_failures": 5, "progress": 5,
-    "properties": 5,
+    "properties": 5, "architecture_strategies": 5,
     "experiments": 6, "cli": 6, "cli_catalogue": 6, "cli_compare": 6, "cli_options": 6,
     "cli_phase": 6, "cli_replay": 6, "cli_scaling": 6, "cli_sweep": 6,
 }  # fmt: skip
@@ -43,7 +43,7 @@ LIBRARIES = {
     "errors": set(), "version": set(), "parameterisation": set(), "launching": set(), "loading": set(),
     "worker": {"numpy"},
     "reference": {"numpy", "jax", "equinox", "optimistix"},
-    "strategies": {"hypothesis"}, "properties": {"hypothesis"}, "plugin": {"pytest"},
+    "strategies": {"hypothesis"}, "architecture_strategies": {"hypothesis"}, "properties": {"hypothesis"}, "plugin": {"pytest"},
     "laws": {"numpy", "scipy"},
     "evidence": set(), "journal": set(), "profiles": set(), "report": set(), "report_files": set(),
     "report_text": {"rich"}, "progress": {"rich"}, "runner": set(), "runner_process": set(), "judging": set(),
