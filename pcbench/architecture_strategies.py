@@ -47,7 +47,7 @@ def _settings(domain: Domain, capabilities: Capabilities, index: int, offset: in
     dtypes = [d for d in domain.dtypes if d in capabilities.dtypes]
     return {
         "activation": turn(domain.activations, capabilities.activations, index + offset),
-        "loss": turn(domain.losses, capabilities.losses, index),
+        "loss": turn(domain.losses, capabilities.losses, index // 2),
         "dtype": "float32" if "float32" in dtypes and (index % 4 == 3 or len(dtypes) == 1) else dtypes[0],
     }
 
