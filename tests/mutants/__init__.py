@@ -5,6 +5,7 @@ must live.  `ci/mutants.py` judges all of them and writes the kill matrix.
 """
 
 from mutants import answers as answers
+from mutants import architectures as architectures
 from mutants import energy as energy
 from mutants import equilibrium as equilibrium
 from mutants import gradients as gradients
