@@ -1,7 +1,7 @@
-r"""Drawing problems of CNNs and transformers: a seeded palette of small networks, and values that no program depends on.
+r"""Drawing problems of CNNs and transformers: a seeded palette of small networks, and values that cost nothing.
 
-As `pcbench.strategies` does for MLPs.  A palette takes the settings that change the equations in turn (softmax or linear
-attention, normalised or not, causal or not, activities for each block or each branch), so that a run sees all of them
+As `pcbench.strategies` does for MLPs.  A palette takes the settings that change the equations in turn (softmax or
+linear attention, normalised or not, causal or not, activities for each block or each branch), so that a run sees all of them
 whatever its seed; sizes are drawn.  Implementations for which shapes are free draw sizes freely as well.
 """
 

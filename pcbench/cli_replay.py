@@ -8,9 +8,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from pcbench.architecture_problem import problem_from_line
 from pcbench.cli_options import implementation_option, python_option
 from pcbench.errors import ImplementationError, UsageError
-from pcbench.architecture_problem import problem_from_line
 from pcbench.problem import Problem
 
 

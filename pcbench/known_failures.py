@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pcbench.architecture_problem import problem_from_line
 from pcbench.errors import PcbenchError, UsageError
 from pcbench.evidence import BROKEN, Verdict
-from pcbench.architecture_problem import problem_from_line
 
 _FIELDS = ("law", "reason", "link", "versions", "problem")
 

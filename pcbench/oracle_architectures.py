@@ -28,7 +28,11 @@ EPSILON = 1e-5
 
 def given(network: Architecture) -> list[Any]:
     """The parameters of every layer, structured as those of the network, as operands."""
-    return [rebuilt(p, [Rounded.exact(a, network.dtype) for a in leaves(p)]) for p in network.parameters]
+    return [rebuilt(p, _exact(leaves(p), network)) for p in network.parameters]
+
+
+def _exact(arrays: Sequence[np.ndarray], network: Architecture) -> Any:
+    return [Rounded.exact(a, network.dtype) for a in arrays]
 
 
 def prediction(
@@ -103,9 +107,7 @@ def _transformer_layer(network: Architecture, l: int, own: Any, z: Rounded) -> R
     return z
 
 
-def _attention(
-    network: Architecture, own: Mapping[str, Rounded], scalings: Mapping[str, float], z: Rounded
-) -> Rounded:
+def _attention(network: Architecture, own: Mapping[str, Rounded], scalings: Mapping[str, float], z: Rounded) -> Rounded:
     tokens, width, heads = (network.sizes[name] for name in ("tokens", "width", "heads"))
     mixed = z.through(own["mixing"]).times(scalings["narrow"])
     seen = np.tril(np.ones((tokens, tokens), bool)) if network.options["causal"] else np.ones((tokens, tokens), bool)
@@ -128,9 +130,7 @@ def _units(z: Rounded, first: int, count: int) -> Rounded:
 # ---- passes -----------------------------------------------------------------------------------------------------
 
 
-def feedforward(
-    network: Architecture, input: np.ndarray, parameters: Sequence[Any] | None = None
-) -> list[Rounded]:
+def feedforward(network: Architecture, input: np.ndarray, parameters: Sequence[Any] | None = None) -> list[Rounded]:
     r"""\(z_1 \dots z_{L-1}\) of the feedforward pass and the output, with the errors of all layers below in each."""
     own, found = given(network) if parameters is None else parameters, list[Rounded]()
     for l in range(1, network.depth + 1):
@@ -201,15 +201,13 @@ def _energies(
 
 def layer_energies(network: Architecture, input: np.ndarray, target: np.ndarray, activities: Activities) -> Pair:
     """The energy of each layer, `(L,)`, mean over the batch, and the bounds."""
-    exact = [Rounded.exact(z, network.dtype) for z in activities]
+    exact = _exact(activities, network)
     each = _energies(network, input, target, exact, given(network))
     value, error = (np.array([np.mean(getattr(e, name)) for e in each]) for name in ("value", "error"))
     return value, error + gamma(len(input), network.dtype) * value
 
 
-def energy(
-    network: Architecture, input: np.ndarray, target: np.ndarray, activities: Activities
-) -> tuple[float, float]:
+def energy(network: Architecture, input: np.ndarray, target: np.ndarray, activities: Activities) -> tuple[float, float]:
     r"""\(F\), the mean over the batch, and a bound on the error of an implementation."""
     value, error = layer_energies(network, input, target, activities)
     return float(value.sum()), float(error.sum() + gamma(len(value), network.dtype) * value.sum())
@@ -222,7 +220,7 @@ def activity_gradients(
     network: Architecture, input: np.ndarray, target: np.ndarray, activities: Activities
 ) -> tuple[Activities, Activities]:
     r"""\(B\,\partial F/\partial z_l\), shaped as the activities, and the bounds."""
-    exact = [Rounded.exact(z, network.dtype) for z in activities]
+    exact = _exact(activities, network)
     pairs = gradients(_energies(network, input, target, exact, given(network)), exact)
     return [d for d, _ in pairs], [e for _, e in pairs]
 
@@ -231,7 +229,7 @@ def weight_gradients(
     network: Architecture, input: np.ndarray, target: np.ndarray, activities: Activities
 ) -> tuple[Activities, Activities]:
     r"""\(\partial F/\partial\theta\) in the order of `pcbench.architecture.leaves`, and the bounds."""
-    exact, own = [Rounded.exact(z, network.dtype) for z in activities], given(network)
+    exact, own = _exact(activities, network), given(network)
     return _averaged(gradients(_energies(network, input, target, exact, own), _operands(own)), network, len(input))
 
 
@@ -246,7 +244,7 @@ def error_gradients(
     network: Architecture, input: np.ndarray, target: np.ndarray, errors: Activities
 ) -> tuple[Activities, Activities]:
     r"""\(\nabla_\varepsilon F_b\) of each sample where \(z_l = f_l(z_{l-1}) + \varepsilon_l\), and the bounds."""
-    exact = [Rounded.exact(e, network.dtype) for e in errors]
+    exact = _exact(errors, network)
     loss = sample_loss(network, target, perturbed(network, input, exact)[-1]).times(network.precision)
     pairs = gradients([*(e.half_square() for e in exact), loss], exact)
     return [d for d, _ in pairs], [e for _, e in pairs]

@@ -78,7 +78,9 @@ class Subject:
     def refuses(self, problem: AnyProblem) -> str | None:
         """Why the manifest does not cover this problem, or None if it does."""
         c = self.manifest.capabilities
-        kind, placement = (problem.kind, None) if isinstance(problem, ArchitectureProblem) else ("mlp", problem.placement)
+        kind, placement = (
+            (problem.kind, None) if isinstance(problem, ArchitectureProblem) else ("mlp", problem.placement)
+        )
         for name, value, offered in (
             ("architecture", kind, c.architectures),
             ("activation", problem.activation, c.activations),

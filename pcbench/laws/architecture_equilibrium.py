@@ -69,9 +69,7 @@ class ErrorSpace:
         return [(a - b).reshape(len(a), -1) / (2 * _H) for a, b in zip(ahead, behind, strict=True)]
 
 
-def certify(
-    network: Architecture, x: np.ndarray, y: np.ndarray, z: Activities, lanczos: int = LANCZOS
-) -> Certified:
+def certify(network: Architecture, x: np.ndarray, y: np.ndarray, z: Activities, lanczos: int = LANCZOS) -> Certified:
     """How far activities are from the equilibrium in whose basin they lie."""
     errors = [e.value for e in oracle.prediction_errors(network, x, z)]
     space = ErrorSpace(network, x, y, errors)
@@ -109,7 +107,7 @@ def claimed(subject: Subject, problem: ArchitectureProblem) -> Claimed | None:
     domain=SOLVED,
 )
 def claimed_is_stationary(subject: Subject, problem: ArchitectureProblem) -> Measurement:
-    """Against the equilibrium in whose basin the activities lie; away from any basin a large slope is enough to fail."""
+    """Against the equilibrium in whose basin the activities lie; away from any a large slope is enough to fail."""
     network, x, y = case(problem)
     answer = claimed(subject, problem)
     if answer is None:
@@ -149,7 +147,7 @@ def reported_energy(subject: Subject, problem: ArchitectureProblem) -> Measureme
     "equilibrium-is-not-above-the-loss",
     statement="the energy at equilibrium is at most lambda times the loss, since the feedforward pass is feasible.",
     citation="theory L7; paper facts P13",
-    failing_means="a solver that climbs, or that starts elsewhere and ends in a worse basin; energy and loss in two units",
+    failing_means="a solver that climbs, or that starts elsewhere and ends in a worse basin; two units of energy",
     needs=("equilibrium", "energy-at-activities"),
     domain=SOLVED,
     depends_on=("energy-matches-definition",),
@@ -248,7 +246,7 @@ def total_derivative(subject: Subject, problem: ArchitectureProblem) -> Measurem
 
 
 def _shift(network: Architecture, x: np.ndarray, y: np.ndarray, z: Activities, along: list[np.ndarray]) -> float:
-    r"""How far the local derivative may be from that at the equilibrium itself, \(\|\varepsilon - \varepsilon^*\|\) away.
+    r"""How far the local derivative may be from that at the equilibrium, \(\|\varepsilon - \varepsilon^*\|\) away.
 
     The distance is at most \(\|g\|/m\); the derivative's change over it is measured along the slope, tenfold.
     """

@@ -1,4 +1,4 @@
-r"""Inference of CNNs and transformers: what a step does, how far a signal has come, and what other samples may not do."""
+r"""Inference of CNNs and transformers: what a step does, how far a signal has come, what other samples may not do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pcbench.subject import Subject
 STEP = ("step-follows-definition",)
 SEVERAL = Domain(parameterisations=ANY.parameterisations, batch=2, steps=(2, 8))
 _TAME = 1e3
-"""Activities beyond which a trajectory diverges: cubic attention then leaves the numbers of any dtype in a few steps."""
+"""Activities beyond which a trajectory diverges: cubic attention leaves the numbers of any dtype soon after."""
 
 
 def step(

@@ -1,8 +1,8 @@
 r"""The limit of wide CNNs and transformers: energy to loss and gradient to gradient as rates, with a control.
 
-Under `mupc` with width \(N\) (channels, or numbers a token) the readout is of order \(1/N\) and every other layer keeps
-the size of what passes through it, so the excess \(S - I\) of `pcbench.laws.rates` is of order \(1/N\) as in an MLP: the
-loss exceeds the equilibrated energy by \(O(1/N)\) and the gradients differ by \(O(1/N)\).  There is no theorem for
+Under `mupc` with width \(N\) (channels, or numbers a token) the readout is of order \(1/N\) and every other layer
+keeps the size of what passes through it, so the excess \(S - I\) of `pcbench.laws.rates` is of order \(1/N\) as in
+an MLP: the loss exceeds the equilibrated energy by \(O(1/N)\) and the gradients differ by \(O(1/N)\).  There is no theorem for
 attention; the rates are those of the linear case found again where equilibrium is certified (W7).  The control divides
 the readout by \(\sqrt N\) in place of \(N\): its excess does not fall, and an energy or a gradient that converged there
 would be backpropagation's, whatever the network.
@@ -28,8 +28,7 @@ from pcbench.laws.architecture_equilibrium import certify
 from pcbench.laws.base import SMOOTH, Domain, Measurement
 from pcbench.laws.ladders import architecture_rungs
 from pcbench.laws.observe import remembered
-from pcbench.laws.rates import in_width
-from pcbench.laws.statistics import Estimate, experiment
+from pcbench.laws.statistics import Estimate, experiment, slope
 from pcbench.numerics import norm
 from pcbench.subject import Subject
 
@@ -74,6 +73,15 @@ def _observe(subject: Subject, problem: ArchitectureProblem) -> Observation | st
         relative=norm([g - b for g, b in zip(found, backprop, strict=True)]) / norm(backprop),
         misalignment=0.5 * norm([a - b for a, b in zip(*units, strict=True)]) ** 2,
     )
+
+
+def in_width(
+    name: str, quantity: str, seen: list[Observation], expected: float, band: float, detect: float
+) -> Estimate:
+    """The exponent in N of one quantity; the variance of its logarithm falls as 1/N."""
+    widths = [o.problem.width for o in seen]
+    values = [getattr(o, quantity) for o in seen]
+    return slope(name, widths, values, weights=widths, expected=expected, band=band, detect=detect)
 
 
 def climb(

@@ -7,8 +7,9 @@ first rung is a problem, which pins the whole ladder: a replayed law climbs the 
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
-from pcbench.architecture_problem import AnyProblem, ArchitectureProblem
+from pcbench.architecture_problem import ArchitectureProblem
 from pcbench.problem import Problem
 
 WIDTHS = (1, 2, 4, 8, 16)
@@ -27,7 +28,7 @@ def home(ladder: str, groups: int) -> int:
     return HOMES[ladder] % groups
 
 
-def first_rung(ladder: str, seed: int, activations: tuple[str, ...] = ("linear",)) -> AnyProblem:
+def first_rung(ladder: str, seed: int, activations: tuple[str, ...] = ("linear",)) -> Any:
     """The smallest problem of a ladder in the run with this seed; `activations` are those claimed."""
     random = Random(f"ladder {ladder} {seed}")
     if ladder in ("cnn", "transformer"):

@@ -15,6 +15,7 @@ from mutants import limits as limits
 from mutants import odd as odd
 from mutants import scaling as scaling
 from mutants import state as state
+from mutants.plain_architectures import PlainArchitectures as PlainArchitectures
 from mutants.register import MUTANTS as MUTANTS
 from mutants.register import ODD as ODD
 from mutants.register import Mutant as Mutant

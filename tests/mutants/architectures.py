@@ -118,7 +118,6 @@ class AttentionTransposed(PlainArchitectures):
     "architecture-sees-the-future",
     "Causal attention sees one token too many.",
     *transformer("energy-matches-definition"),
-    causal=(True,),
 )
 class SeesTheFuture(PlainArchitectures):
     def _network(self, network):
@@ -146,7 +145,6 @@ class ReadoutOrder(PlainArchitectures):
     "architecture-normalisation-epsilon",
     "Layer normalisation adds its epsilon to the standard deviation in place of the variance.",
     *transformer("energy-matches-definition", "feedforward-errors-are-zero"),
-    normalised=(True,),
 )
 class NormalisationEpsilon(Patched):
     where, what = Rounded, "inverse_root"
@@ -499,7 +497,9 @@ class OutputFirst(PlainArchitectures):
         return replace(found, activities=list(found.activities)[::-1], energy=energy)
 
 
-@odd("architecture-cnn-only", "CNNs with tanh and squared error in float64: no energies of layers, no start, no solver.")
+@odd(
+    "architecture-cnn-only", "CNNs with tanh and squared error in float64: no energies of layers, no start, no solver."
+)
 class CnnOnly:
     manifest = replace(
         PlainArchitectures.manifest,

@@ -17,7 +17,7 @@ from pcbench.implementation import Capabilities, Conventions, Equilibrium, Infer
 from pcbench.network import ACTIVATIONS, Activities
 from pcbench.running_error import Rounded, gradients
 
-MEMORY, ITERATIONS = 10, 400
+MEMORY, ITERATIONS = 10, 120
 
 
 class PlainArchitectures:
@@ -82,7 +82,7 @@ class PlainArchitectures:
         shapes = [(len(input), *shape) for shape in own.activity_shapes]
         x = np.zeros(sum(int(np.prod(s)) for s in shapes))
         f, g = _value_and_slope(own, input, target, x, shapes)
-        goal, pairs = 1e-20 * (1 + f), list[Any]()
+        goal, pairs = 1e-18 * (1 + f), list[Any]()
         for _ in range(ITERATIONS):
             if g @ g <= goal:
                 break
