@@ -8,8 +8,8 @@ Exit code 1 if a mutant survives, a law that should kill a mutant does not, a mu
 wrongly (void), a correct implementation fails, or a law kills nothing.
 
 The unmodified implementations, one of MLPs and one of CNNs and transformers, are judged first, and their failures end
-the run.  The problems that each law drew for them are the ones that everything with the same capabilities is asked.  A law need not be asked about a mutant whose changed
-methods it never calls: it would hear the same answers.
+the run. The problems that each law drew for them are the ones that everything with the same capabilities is asked. A
+law need not be asked about a mutant whose changed methods it never calls: it would hear the same answers.
 
 A law kills by what it measures.  Where an answer breaks the contract (a wrong shape, a NaN) before anything is
 measured, that is noted apart, and only the laws of the contract get the credit.

@@ -1,8 +1,8 @@
 r"""Drawing problems of CNNs and transformers: a seeded palette of small networks, and values that cost nothing.
 
 As `pcbench.strategies` does for MLPs.  A palette takes the settings that change the equations in turn (softmax or
-linear attention, normalised or not, causal or not, activities for each block or each branch), so that a run sees all of them
-whatever its seed; sizes are drawn.  Implementations for which shapes are free draw sizes freely as well.
+linear attention, normalised or not, causal or not, activities for each block or each branch), so that a run sees all
+of them whatever its seed; sizes are drawn.  Implementations for which shapes are free draw sizes freely as well.
 """
 
 from __future__ import annotations

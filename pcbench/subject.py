@@ -78,9 +78,11 @@ class Subject:
     def refuses(self, problem: AnyProblem) -> str | None:
         """Why the manifest does not cover this problem, or None if it does."""
         c = self.manifest.capabilities
-        kind, placement = (
-            (problem.kind, None) if isinstance(problem, ArchitectureProblem) else ("mlp", problem.placement)
-        )
+        kind, placement = "mlp", ""
+        if isinstance(problem, ArchitectureProblem):
+            kind = problem.kind
+        else:
+            placement = problem.placement
         for name, value, offered in (
             ("architecture", kind, c.architectures),
             ("activation", problem.activation, c.activations),

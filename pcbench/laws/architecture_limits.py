@@ -1,11 +1,11 @@
 r"""The limit of wide CNNs and transformers: energy to loss and gradient to gradient as rates, with a control.
 
 Under `mupc` with width \(N\) (channels, or numbers a token) the readout is of order \(1/N\) and every other layer
-keeps the size of what passes through it, so the excess \(S - I\) of `pcbench.laws.rates` is of order \(1/N\) as in
-an MLP: the loss exceeds the equilibrated energy by \(O(1/N)\) and the gradients differ by \(O(1/N)\).  There is no theorem for
-attention; the rates are those of the linear case found again where equilibrium is certified (W7).  The control divides
-the readout by \(\sqrt N\) in place of \(N\): its excess does not fall, and an energy or a gradient that converged there
-would be backpropagation's, whatever the network.
+keeps the size of what passes through it, so the excess \(S - I\) of `pcbench.laws.rates` is of order \(1/N\) as in an
+MLP: the loss exceeds the equilibrated energy by \(O(1/N)\) and the gradients differ by \(O(1/N)\). There is no
+theorem for attention; the rates are those of the linear case found again where equilibrium is certified (W7). The
+control divides the readout by \(\sqrt N\) in place of \(N\): its excess does not fall, and an energy or a gradient
+that converged there would be backpropagation's, whatever the network.
 
 **Bands.** Measured with the reference over the ladders below (tanh and gelu, softmax and linear attention, with and
 without normalisation): exponents of the excess -0.9 to -1.1, of the gradient's relative error -0.75 to -1.05, which

@@ -411,7 +411,7 @@ class GradientOfBackprop(PlainArchitectures):
         return list(rebuilt(network.parameters, [np.asarray(g, network.dtype) for g in flat]))  # wrong: of the loss
 
 
-# ---- equilibrium ------------------------------------------------------------------------------------------------------
+# ---- equilibrium --------------------------------------------------------------------------------------------------
 
 
 @mutant(
@@ -451,7 +451,7 @@ class EquilibriumEnergyStale(PlainArchitectures):
         return replace(found, energy=self.energy(network, input, target, first))  # wrong: not there
 
 
-# ---- right, but odd ---------------------------------------------------------------------------------------------------
+# ---- right, but odd -----------------------------------------------------------------------------------------------
 
 
 @odd(
