@@ -160,7 +160,7 @@ def not_above_the_loss(subject: Subject, problem: ArchitectureProblem) -> Measur
         return undecided(NOT_CLAIMED)
     energy = subject.energy(network, x, y, answer.activities)
     pass_ = oracle.feedforward(network, x)[:-1]
-    loss, uncertain = own_loss(network, y, subject.predict(network, x), [f.value for f in pass_])
+    loss, uncertain = own_loss(network, x, y, subject.predict(network, x), [f.value for f in pass_])
     _, bound = oracle.energy(network, x, y, answer.activities)
     return Measurement(
         error=max(0.0, energy - loss), allowance=bound + uncertain, details={"energy": energy, "loss": loss}

@@ -7,7 +7,7 @@ import numpy as np
 from pcbench import oracle_architectures as oracle
 from pcbench.architecture import Architecture
 from pcbench.architecture_problem import ArchitectureProblem
-from pcbench.laws.architecture import ANY, case, for_each_kind
+from pcbench.laws.architecture import ANY, case, for_each_kind, own_predictions
 from pcbench.laws.base import Domain, Measurement
 from pcbench.laws.tools import compare, undecided
 from pcbench.network import Activities
@@ -92,7 +92,7 @@ def signal_front(subject: Subject, problem: ArchitectureProblem) -> Measurement:
     steps = 1 + problem.seed % (network.depth - 2)
     z = subject.infer(network, x, y, steps, problem.step_size).activities
     quiet = network.depth - steps - 1
-    predicted = oracle.predictions(network, x, z)[:quiet]
+    predicted = own_predictions(network, x, z)[:quiet]
     _, fed = oracle.activity_gradients(network, x, y, z)
     bounds = [f.error + steps * problem.step_size * b for f, b in zip(predicted, fed[:quiet], strict=True)]
     return compare(z[:quiet], [f.value for f in predicted], bounds, steps=steps)

@@ -58,8 +58,10 @@ def first_rung(ladder: str, seed: int, activations: tuple[str, ...] = ("linear",
     )  # fmt: skip
 
 
-def rungs(ladder: str, first: Problem) -> tuple[Problem, ...]:
+def rungs(ladder: str, first: Any) -> tuple[Any, ...]:
     """All sizes of a ladder from its first rung."""
+    if ladder in ("cnn", "transformer"):
+        return architecture_rungs(first)
     if ladder == "depth":
         return tuple(first.replace(depth=first.depth * k) for k in DEPTHS)
     if ladder == "diagonal":
