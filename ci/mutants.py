@@ -7,9 +7,9 @@
 Exit code 1 if a mutant survives, a law that should kill a mutant does not, a mutant breaks down instead of answering
 wrongly (void), a correct implementation fails, or a law kills nothing.
 
-The unmodified implementation is judged first, and its failures end the run.  The problems that each law drew for it are
-the ones that everything with the same capabilities is asked.  A law need not be asked about a mutant whose changed
-methods it never calls: it would hear the same answers.
+The unmodified implementations, one of MLPs and one of CNNs and transformers, are judged first, and their failures end
+the run. The problems that each law drew for them are the ones that everything with the same capabilities is asked. A
+law need not be asked about a mutant whose changed methods it never calls: it would hear the same answers.
 
 A law kills by what it measures.  Where an answer breaks the contract (a wrong shape, a NaN) before anything is
 measured, that is noted apart, and only the laws of the contract get the credit.
@@ -41,10 +41,10 @@ from pcbench.properties.judge import as_worst, describe
 
 from pcbench import arrays
 from pcbench.adapters.numpy import NumpyPCN
+from pcbench.architecture_problem import AnyProblem, problem_from_line
 from pcbench.errors import ImplementationError
 from pcbench.evidence import BROKEN, Verdict, Worst, merge
 from pcbench.laws import REGISTRY, Law, Measurement, ladders
-from pcbench.problem import Problem
 from pcbench.profiles import Profile, profile
 from pcbench.subject import Subject
 
@@ -80,13 +80,24 @@ def catalogue() -> Any:
 
 
 def factory(name: str) -> Callable[[], Any]:
-    """The control, a mutant or an odd variant by name."""
+    """A mutant or an odd variant by name."""
     package = catalogue()
-    return NumpyPCN if name == "control" else (package.MUTANTS.get(name) or package.ODD[name]).factory
+    return (package.MUTANTS.get(name) or package.ODD[name]).factory
 
 
-def traced(called: set[str]) -> type:
-    """`NumpyPCN` noting the names of the methods that are called."""
+def control_of(law: Law) -> type:
+    """The unmodified implementation of the kind of network that a law judges."""
+    return NumpyPCN if law.domain.kind == "mlp" else catalogue().PlainArchitectures
+
+
+def base_of(cls: Any) -> type | None:
+    """The unmodified implementation that a class is a subclass of."""
+    bases = (NumpyPCN, catalogue().PlainArchitectures)
+    return next((b for b in bases if isinstance(cls, type) and issubclass(cls, b)), None)
+
+
+def traced(called: set[str], base: type = NumpyPCN) -> type:
+    """An unmodified implementation noting the names of the methods that are called."""
 
     def noting(name: str, method: Any) -> Any:
         @functools.wraps(method)
@@ -96,23 +107,26 @@ def traced(called: set[str]) -> type:
 
         return wrapper
 
-    methods = {name: noting(name, value) for name, value in vars(NumpyPCN).items() if callable(value)}
-    return type("Traced", (NumpyPCN,), methods)
+    methods = {name: noting(name, value) for name, value in vars(base).items() if callable(value)}
+    return type("Traced", (base,), methods)
 
 
 def changed_methods(cls: Any) -> set[str] | None:
-    """The methods of `NumpyPCN` that a subclass replaces; None if it may differ in any answer."""
-    if not (isinstance(cls, type) and issubclass(cls, NumpyPCN)):
+    """The methods of its base that a subclass replaces; None if it may differ in any answer."""
+    base = base_of(cls)
+    if base is None:
         return None
-    names = {name for base in cls.__mro__[: cls.__mro__.index(NumpyPCN)] for name in vars(base)}
-    new = {n for n in names if callable(getattr(cls, n, None)) and not n.startswith("__") and n not in vars(NumpyPCN)}
+    names = {name for each in cls.__mro__[: cls.__mro__.index(base)] for name in vars(each)}
+    new = {n for n in names if callable(getattr(cls, n, None)) and not n.startswith("__") and n not in vars(base)}
     return None if new or names & {"manifest", "__getattribute__"} else names
 
 
 def draws_alike(implementation: Any) -> bool:
     """Whether laws draw the same problems for it as for the control: what they draw depends on the capabilities."""
     silent = {"reports_energy": False, "reports_gradients": False}
-    return replace(implementation.manifest.capabilities, **silent) == NumpyPCN.manifest.capabilities
+    controls = (NumpyPCN, catalogue().PlainArchitectures)
+    capabilities = replace(implementation.manifest.capabilities, **silent)
+    return any(capabilities == control.manifest.capabilities for control in controls)
 
 
 def verdict_of_drawn(name: str, law: Law, how: Profile, seed: int, asked: list[str], called: set[str]) -> Verdict:
@@ -121,11 +135,11 @@ def verdict_of_drawn(name: str, law: Law, how: Profile, seed: int, asked: list[s
     The groups end at the first failure, as a law does within a group.
     """
 
-    def noted(subject: Subject, problem: Problem) -> Measurement:
+    def noted(subject: Subject, problem: AnyProblem) -> Measurement:
         asked.append(problem.line())
         return law.measure(subject, problem)
 
-    subject = catalogue().register.subject_of(traced(called) if name == "control" else factory(name))
+    subject = catalogue().register.subject_of(traced(called, control_of(law)) if name == "control" else factory(name))
     parts = []
     for group in [ladders.home(law.ladder, how.groups)] if law.ladder else range(how.groups):
         parts.append(judge(replace(law, measure=noted), subject, how, seed, group))
@@ -142,11 +156,11 @@ def verdict_of_asked(name: str, law: Law, how: Profile, asked: list[str]) -> Ver
         return Verdict(law=law.id, outcome="not-applicable", message=missing)
     for line in asked:
         try:
-            measurement = replay(law, subject, Problem.from_line(line))
+            measurement = replay(law, subject, problem_from_line(line))
         except ImplementationError as error:
             return Verdict(law=law.id, outcome="error", message=str(error), failure=Worst(problem=line))
         if measurement.failed:
-            worst = as_worst(Problem.from_line(line), measurement)
+            worst = as_worst(problem_from_line(line), measurement)
             return Verdict(law=law.id, outcome="fail", failure=worst, message=describe(measurement))
         examples += measurement.inconclusive is None
     return Verdict(
@@ -217,7 +231,7 @@ def in_processes(workers: int, tasks: list[tuple[Any, ...]]) -> Iterable[Row]:
 
 
 def run_control(how: Profile, seed: int, workers: int) -> Row:
-    """Every law on the unmodified implementation, with the methods it called."""
+    """Every law on the unmodified implementation of its kind of network, with the methods it called."""
     control = Row("control")
     for part in in_processes(workers, [("control", {law: None}, how, seed) for law in REGISTRY]):
         for name in ("outcomes", "problems", "messages", "calls", "asked", "seconds"):

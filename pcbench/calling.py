@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from pcbench.architecture import Architecture
 from pcbench.errors import AdapterError, ContractError, MissingLibraryError, UsageError, WorkerCrashError
 from pcbench.frames import KINDS, contiguous
 from pcbench.implementation import Equilibrium, Inference, Manifest
@@ -52,6 +53,8 @@ def arrays_in(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
             yield from arrays_in(f"{name}[{key!r}]", item)
     elif isinstance(value, Network):
         yield from arrays_in(name + ".weights", value.weights)
+    elif isinstance(value, Architecture):
+        yield from arrays_in(name + ".parameters", value.parameters)
 
 
 class Snapshot:
@@ -99,6 +102,8 @@ def copied(value: Any) -> Any:
         return {key: copied(item) for key, item in value.items()}
     if isinstance(value, Network):
         return value.with_weights([w.copy(order="K") for w in value.weights])
+    if isinstance(value, Architecture):
+        return value.with_parameters(copied(value.parameters))
     if isinstance(value, (Inference, Equilibrium)):
         return replace(value, **{key: copied(item) for key, item in vars(value).items()})
     return value
@@ -127,7 +132,7 @@ def plain(value: Any, name: str = "the answer", depth: int = 0) -> Any:
     if isinstance(value, (Inference, Equilibrium)):
         changes = {key: plain(item, f"{name}.{key}", depth + 1) for key, item in vars(value).items()}
         return replace(value, **changes)
-    if isinstance(value, (Network, Manifest)):
+    if isinstance(value, (Network, Architecture, Manifest)):
         return value
     if hasattr(value, "__array__"):
         try:

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from pcbench.architecture_problem import problem_from_line
 from pcbench.cli_options import implementation_option, python_option
 from pcbench.errors import ImplementationError, UsageError
 from pcbench.problem import Problem
@@ -38,7 +39,7 @@ def replay(law: str, problem: str, impl: str, python: str | None, timeout: float
         raise UsageError(f"law {law!r} matches {len(chosen)} laws: give the id of one")
     if in_process and python is not None:
         raise UsageError("--in-process runs the implementation in pcbench's own interpreter: leave out --python")
-    case = Problem.from_line(problem)
+    case = problem_from_line(problem)
     console = Console(highlight=False)
     subject = open_subject(adapters.resolve(impl), python=python, call_timeout=timeout, in_process=in_process)
     try:
@@ -49,7 +50,8 @@ def replay(law: str, problem: str, impl: str, python: str | None, timeout: float
         show("implementation", f"{subject.manifest.name} {subject.manifest.version}".strip())
         for name, value in case.to_json().items():
             show(name, value)
-        show("scalings", ", ".join(f"{a:.6g}" for a in case.scalings()))
+        if isinstance(case, Problem):
+            show("scalings", ", ".join(f"{a:.6g}" for a in case.scalings()))
         reason = chosen[0].missing(subject) or subject.refuses(case)
         if reason is None and not chosen[0].domain.admits(case):
             reason = "the problem is outside the domain of the law"

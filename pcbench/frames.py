@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from pcbench.architecture import Architecture
 from pcbench.errors import PcbenchError
 from pcbench.implementation import Equilibrium, Inference, Manifest
 from pcbench.network import Network
@@ -32,7 +33,12 @@ _CHUNK = 1 << 16
 _VECTOR = 512  # buffers in one system call; POSIX promises no more than IOV_MAX, 1024 on Linux
 KINDS = "biufc"
 """The kinds of dtype that a frame carries: booleans, integers, floats and complex numbers."""
-_RECORDS: dict[str, type] = {"network": Network, "inference": Inference, "equilibrium": Equilibrium}
+_RECORDS: dict[str, type] = {
+    "network": Network,
+    "architecture": Architecture,
+    "inference": Inference,
+    "equilibrium": Equilibrium,
+}
 
 
 class FrameError(PcbenchError, ValueError):

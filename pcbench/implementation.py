@@ -50,7 +50,7 @@ _SUBSETS = {
     "placements": PLACEMENTS,
     "losses": LOSSES,
     "dtypes": DTYPES,
-    "architectures": ("mlp",),
+    "architectures": ("mlp", "cnn", "transformer"),
     "devices": ("cpu", "gpu"),
 }
 

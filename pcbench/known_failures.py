@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pcbench.architecture_problem import problem_from_line
 from pcbench.errors import PcbenchError, UsageError
 from pcbench.evidence import BROKEN, Verdict
-from pcbench.problem import Problem
 
 _FIELDS = ("law", "reason", "link", "versions", "problem")
 
@@ -87,7 +87,7 @@ def _entry(where: str, item: Any, laws: Sequence[str]) -> KnownFailure:
         _range(where, entry)
     if entry.problem:
         try:
-            Problem.from_line(entry.problem)
+            problem_from_line(entry.problem)
         except PcbenchError as error:
             raise UsageError(f"{where} ({entry.law}): {error}") from None
     return entry

@@ -93,6 +93,16 @@ class Network:
         return (self.weights[0].shape[1], *(w.shape[0] for w in self.weights))
 
     @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of the output, and of the target, of one sample."""
+        return (self.weights[-1].shape[0],)
+
+    @property
+    def activity_shapes(self) -> tuple[tuple[int, ...], ...]:
+        r"""The shapes of \(z_1 \dots z_{L-1}\) of one sample."""
+        return tuple((w.shape[0],) for w in self.weights[:-1])
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the weights, which is that of every array an implementation returns."""
         return self.weights[0].dtype

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pcbench.architecture import Architecture, Model
+from pcbench.architecture_problem import AnyProblem, ArchitectureProblem
 from pcbench.errors import ContractError
 from pcbench.implementation import Manifest
 from pcbench.network import Activities, Network
-from pcbench.problem import Problem
 
 
 class Transport(Protocol):
@@ -74,18 +75,24 @@ class Subject:
 
     # ---- what it offers ---------------------------------------------------------------------------------------
 
-    def refuses(self, problem: Problem) -> str | None:
+    def refuses(self, problem: AnyProblem) -> str | None:
         """Why the manifest does not cover this problem, or None if it does."""
         c = self.manifest.capabilities
+        kind, placement = "mlp", ""
+        if isinstance(problem, ArchitectureProblem):
+            kind = problem.kind
+        else:
+            placement = problem.placement
         for name, value, offered in (
+            ("architecture", kind, c.architectures),
             ("activation", problem.activation, c.activations),
-            ("placement", problem.placement, c.placements if not problem.linear else (problem.placement,)),
+            ("placement", placement, c.placements if placement and problem.activation != "linear" else (placement,)),
             ("loss", problem.loss, c.losses),
             ("dtype", problem.dtype, c.dtypes),
         ):
             if value not in offered:
                 return f"{name}={value!r} is not claimed (claimed: {', '.join(offered)})"
-        if problem.residual and problem.depth > 2 and not c.residual:
+        if not isinstance(problem, ArchitectureProblem) and problem.residual and problem.depth > 2 and not c.residual:
             return "residual=True is not claimed"
         if problem.output_precision != 1 and not c.precision:
             return f"output_precision={problem.output_precision!r} is not claimed, only 1"
@@ -107,18 +114,18 @@ class Subject:
 
     # ---- questions --------------------------------------------------------------------------------------------
 
-    def predict(self, network: Network, input: np.ndarray) -> np.ndarray:
-        """The output of the feedforward pass, `(batch, K)`."""
+    def predict(self, network: Model, input: np.ndarray) -> np.ndarray:
+        """The output of the feedforward pass, `(batch, *network.output_shape)`."""
         answer = self._call("predict", network, input)
-        return self._array("predict", answer, network, (len(input), network.dims[-1]))
+        return self._array("predict", answer, network, (len(input), *network.output_shape))
 
-    def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
+    def energy(self, network: Model, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
         r"""\(F\) at these activities."""
         answer = self._call("energy", network, input, target, self._outgoing(network, activities))
         return self._energy("energy", answer, len(input))
 
     def layer_energies(
-        self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
+        self, network: Model, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> np.ndarray:
         r"""Each layer's share of \(F\), `(L,)`, input side first."""
         answer = self._call("layer_energies", network, input, target, self._outgoing(network, activities))
@@ -129,7 +136,7 @@ class Subject:
 
     def infer(
         self,
-        network: Network,
+        network: Model,
         input: np.ndarray,
         target: np.ndarray,
         steps: int,
@@ -152,18 +159,18 @@ class Subject:
         return State(activities=activities, energy=energy, weight_gradients=gradients)
 
     def weight_gradients(
-        self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
+        self, network: Model, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         r"""\(\partial F/\partial W_l\) at these activities, `(fan_out, fan_in)` each."""
         answer = self._call("weight_gradients", network, input, target, self._outgoing(network, activities))
         return self._weight_gradients("weight_gradients", answer, network, len(input))
 
-    def variant_gradients(self, variant: str, network: Network, input: np.ndarray, target: np.ndarray) -> list:
+    def variant_gradients(self, variant: str, network: Model, input: np.ndarray, target: np.ndarray) -> list:
         """The weight gradients of `fixed_prediction_gradients` or `zero_divergence_gradients`."""
         return self._weight_gradients(variant, self._call(variant, network, input, target), network, len(input))
 
     def activity_gradients(
-        self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
+        self, network: Model, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> Activities:
         r"""\(B\,\partial F/\partial z_l\), per sample, `(batch, width)` each."""
         c = self.manifest.conventions
@@ -172,7 +179,7 @@ class Subject:
         factor = c.activity_gradient_sign * (len(input) if c.activity_gradient_reduction == "mean" else 1)
         return [factor * g for g in arrays]
 
-    def equilibrium(self, network: Network, input: np.ndarray, target: np.ndarray) -> Claimed:
+    def equilibrium(self, network: Model, input: np.ndarray, target: np.ndarray) -> Claimed:
         """What the implementation's own solver returns."""
         answer = self._call("equilibrium", network, input, target)
         for name in ("activities", "energy", "outcome"):
@@ -230,13 +237,13 @@ class Subject:
     def _prepare(self, argument: Any) -> Any:
         return self.as_sent(argument) if isinstance(argument, Network) else argument
 
-    def _outgoing(self, network: Network, activities: Activities) -> list[np.ndarray]:
+    def _outgoing(self, network: Model, activities: Activities) -> list[np.ndarray]:
         """Activities in the network's dtype and the implementation's order, always fresh copies."""
         values = [np.array(z, dtype=network.dtype) for z in activities]
         return values[::-1] if self.manifest.conventions.activity_order == "output-first" else values
 
     def _array(
-        self, what: str, value: Any, network: Network, shape: tuple[int, ...], any_float: bool = False
+        self, what: str, value: Any, network: Model, shape: tuple[int, ...], any_float: bool = False
     ) -> np.ndarray:
         if not isinstance(value, np.ndarray):
             raise ContractError(f"{what} returned {_describe(value)}: needed a NumPy array of shape {shape}")
@@ -271,13 +278,13 @@ class Subject:
             raise ContractError(f"{what} returned {len(value)} arrays: needed {count}, one per {of}")
         return value
 
-    def _activities(self, what: str, value: Any, network: Network, batch: int) -> Activities:
+    def _activities(self, what: str, value: Any, network: Model, batch: int) -> Activities:
         arrays = self._sequence(what, value, network.depth - 1, "hidden layer")
         if self.manifest.conventions.activity_order == "output-first":
             arrays = arrays[::-1]
         return [
-            self._array(f"{what}, hidden layer {l}", a, network, (batch, network.dims[l]))
-            for l, a in enumerate(arrays, start=1)
+            self._array(f"{what}, hidden layer {l}", a, network, (batch, *shape))
+            for l, (a, shape) in enumerate(zip(arrays, network.activity_shapes, strict=True), start=1)
         ]
 
     def _weights(self, what: str, value: Any, network: Network) -> list[np.ndarray]:
@@ -290,12 +297,28 @@ class Subject:
             result.append(array.T if transposed else array)
         return result
 
-    def _weight_gradients(self, what: str, value: Any, network: Network, batch: int) -> list[np.ndarray]:
+    def _weight_gradients(self, what: str, value: Any, network: Model, batch: int) -> list[np.ndarray]:
         c = self.manifest.conventions
         factor = c.gradient_sign / (batch if c.gradient_reduction == "sum" else 1)
+        if isinstance(network, Architecture):
+            gradients = self._sequence(what, value, network.depth, "layer")
+            pairs = enumerate(zip(network.parameters, gradients, strict=True), start=1)
+            return [self._structured(f"{what}, layer {l}", g, network, like, factor) for l, (like, g) in pairs]
         folded = self.manifest.capabilities.scalings == "folded"
         arrays = self._weights(what, value, network)
         return [factor * (a if folded else 1.0) * g for a, g in zip(network.scalings, arrays, strict=True)]
+
+    def _structured(self, what: str, value: Any, network: Architecture, like: Any, factor: float) -> Any:
+        """Gradients of one layer, structured and shaped as its parameters: no layout or folding applies to them."""
+        if isinstance(like, dict):
+            if not isinstance(value, dict) or set(value) != set(like):
+                raise ContractError(f"{what} returned {_describe(value)}: needed a dictionary of {', '.join(like)}")
+            return {k: self._structured(f"{what} {k}", value[k], network, like[k], factor) for k in like}
+        if isinstance(like, tuple):
+            if not isinstance(value, (tuple, list)) or len(value):
+                raise ContractError(f"{what} returned {_describe(value)}: needed (), as this layer has no parameters")
+            return ()
+        return factor * self._array(what, value, network, like.shape)
 
 
 def _offers(transport: Transport, second_process: bool) -> frozenset[str]:
@@ -315,6 +338,7 @@ def _offers(transport: Transport, second_process: bool) -> frozenset[str]:
         "linear": "linear" in c.activations,
         "nonlinear": any(a != "linear" for a in c.activations),
         "second-process": second_process,
+        "architectures": any(kind != "mlp" for kind in c.architectures),
     }
     return frozenset(names | {name for name, offered in flags.items() if offered} | {*c.losses, *c.dtypes})
 

@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, Phase, given, reject, seed, settings, target
 from hypothesis.errors import Flaky, Unsatisfiable
 from pcbench.properties.reduce import reduce
 
+from pcbench import architecture_strategies, strategies
+from pcbench.architecture_problem import AnyProblem
 from pcbench.errors import ContractError, ImplementationError, TheoryError, WorkerTimeoutError
 from pcbench.evidence import Evidence, Verdict, Worst, merge
 from pcbench.laws import ladders
 from pcbench.laws.base import Law, Measurement
-from pcbench.problem import Problem
 from pcbench.profiles import Profile
-from pcbench.strategies import Configuration, configurations, problems, share
 from pcbench.subject import Subject
 
 PATIENCE = 4
@@ -33,7 +33,7 @@ PATIENCE = 4
 class LawBrokenError(AssertionError):
     """A law does not hold on a problem; carries what was measured."""
 
-    def __init__(self, law: Law, problem: Problem, worst: Worst, message: str) -> None:
+    def __init__(self, law: Law, problem: AnyProblem, worst: Worst, message: str) -> None:
         super().__init__(f"{law.id}: {message}\n  on {problem.line()}")
         self.worst, self.message, self.problem = worst, message, problem
 
@@ -51,7 +51,7 @@ class Tally:
         self.stopped: ImplementationError | None = None
         self.stopped_at = ""
 
-    def add(self, problem: Problem, measurement: Measurement) -> None:
+    def add(self, problem: AnyProblem, measurement: Measurement) -> None:
         """Count one measurement that decided something, or all samples of an experiment."""
         self.examples += measurement.samples
         self.shapes |= set(measurement.shapes) or {problem.shape}
@@ -59,7 +59,7 @@ class Tally:
             self.worst = as_worst(problem, measurement)
 
 
-def as_worst(problem: Problem, measurement: Measurement) -> Worst:
+def as_worst(problem: AnyProblem, measurement: Measurement) -> Worst:
     """A measurement and its problem as plain data."""
     details = {k: v if isinstance(v, (int, float, str)) else str(v) for k, v in measurement.details.items()}
     return Worst(
@@ -71,7 +71,7 @@ def as_worst(problem: Problem, measurement: Measurement) -> Worst:
     )
 
 
-def replay(law: Law, subject: Subject, problem: Problem) -> Measurement:
+def replay(law: Law, subject: Subject, problem: AnyProblem) -> Measurement:
     """What the law measures on one problem; a broken contract is an infinite error.
 
     **Raises:** `ImplementationError` if the implementation raised, crashed or timed out.
@@ -92,9 +92,9 @@ def judge(law: Law, subject: Subject, profile: Profile, run_seed: int, group: in
         return Evidence(law=law.id, group=group, outcome="not-applicable", message=missing)
     if law.ladder:
         return _experiment(law, subject, profile, run_seed, group)
-    chosen = configurations(law.domain, subject.manifest.capabilities, run_seed, profile.shapes)
-    tally = Tally()
-    test = _property(law, subject, profile, run_seed, group, share(chosen, group, profile.groups), tally)
+    drawing, tally = _drawing(law), Tally()
+    chosen = drawing.configurations(law.domain, subject.manifest.capabilities, run_seed, profile.shapes)
+    test = _property(law, subject, profile, run_seed, group, drawing.share(chosen, group, profile.groups), tally)
     try:
         test()
     except LawBrokenError as broken:
@@ -108,6 +108,11 @@ def judge(law: Law, subject: Subject, profile: Profile, run_seed: int, group: in
     except ImplementationError as error:
         tally.stopped = error
     return _evidence(law, subject, profile, group, tally, time.perf_counter() - began)
+
+
+def _drawing(law: Law) -> Any:
+    """The module that draws the problems of a law."""
+    return strategies if law.domain.kind == "mlp" else architecture_strategies
 
 
 def _experiment(law: Law, subject: Subject, profile: Profile, run_seed: int, group: int) -> Evidence:
@@ -137,7 +142,7 @@ def _property(
     profile: Profile,
     run_seed: int,
     group: int,
-    chosen: Sequence[Configuration],
+    chosen: Sequence[Any],
     tally: Tally,
 ) -> Callable[[], None]:
     """A fresh Hypothesis test of one law on one group."""
@@ -160,8 +165,8 @@ def _property(
             HealthCheck.large_base_example,
         ],
     )
-    @given(problems(law.domain, subject.manifest.capabilities, chosen))
-    def property_of_law(problem: Problem) -> None:
+    @given(_drawing(law).problems(law.domain, subject.manifest.capabilities, chosen))
+    def property_of_law(problem: AnyProblem) -> None:
         if tally.stopped is not None:  # shrinking a crash would restart the implementation for every attempt
             raise tally.stopped
         if tally.failure is None and tally.inconclusive > PATIENCE * share:

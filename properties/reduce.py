@@ -10,9 +10,9 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 
+from pcbench.architecture_problem import AnyProblem, ArchitectureProblem
 from pcbench.errors import ImplementationError, ProblemError
 from pcbench.laws.base import Law, Measurement
-from pcbench.problem import Problem
 from pcbench.subject import Subject
 
 ATTEMPTS = 48
@@ -40,14 +40,35 @@ PLAIN: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("seed", (0, 1, 2)),
 )
 
+PLAIN_ARCHITECTURE: tuple[tuple[str, tuple[object, ...]], ...] = (
+    ("activation", ("linear", "tanh")),
+    ("loss", ("mse",)),
+    ("softmax", (False,)),
+    ("normalised", (False,)),
+    ("latents", ("block",)),
+    ("stages", (1,)),
+    ("blocks", (0, 1)),
+    ("heads", (1,)),
+    ("batch", (1, 2)),
+    ("width", (1, 2)),
+    ("side", (2, 4)),
+    ("tokens", (1, 2)),
+    ("channels", (1,)),
+    ("classes", (1, 2)),
+    ("outputs", (1, 2)),
+    *[(name, values) for name, values in PLAIN if name in (
+        "dtype", "parameterisation", "output_multiplier", "output_precision", "step_size", "steps", "seed",
+    )],
+)  # fmt: skip
+
 
 def reduce(
-    law: Law, subject: Subject, problem: Problem, measure: Callable[[Problem], Measurement]
-) -> tuple[Problem, Measurement] | None:
+    law: Law, subject: Subject, problem: AnyProblem, measure: Callable[[AnyProblem], Measurement]
+) -> tuple[AnyProblem, Measurement] | None:
     """The smallest failing problem found from `problem`, with its measurement; None if nothing smaller fails."""
-    found: list[tuple[Problem, Measurement]] = []
+    found: list[tuple[AnyProblem, Measurement]] = []
 
-    def current() -> Problem:
+    def current() -> AnyProblem:
         return found[-1][0] if found else problem
 
     ends = time.monotonic() + SECONDS
@@ -63,9 +84,9 @@ def reduce(
     return found[-1] if found else None
 
 
-def _candidates(law: Law, subject: Subject, current: Callable[[], Problem]) -> Iterator[Problem]:
+def _candidates(law: Law, subject: Subject, current: Callable[[], AnyProblem]) -> Iterator[AnyProblem]:
     """Plainer problems of the law's domain, each made from the smallest failing one so far."""
-    for name, values in PLAIN:
+    for name, values in PLAIN_ARCHITECTURE if isinstance(current(), ArchitectureProblem) else PLAIN:
         for value in values:
             now = current()
             if getattr(now, name) == value:
@@ -73,7 +94,7 @@ def _candidates(law: Law, subject: Subject, current: Callable[[], Problem]) -> I
             if isinstance(value, int) and not isinstance(value, bool) and value > getattr(now, name):
                 break
             changes: dict[str, object] = {name: value}
-            if value == "linear":
+            if value == "linear" and not isinstance(now, ArchitectureProblem):
                 changes["placement"] = "before-weight"
             try:
                 candidate = now.replace(**changes)

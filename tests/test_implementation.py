@@ -66,7 +66,7 @@ def test_manifests_there_and_back(manifest):
         (lambda: Capabilities(dtypes=("float16",)), r"Capabilities\.dtypes=.*: needed some of float64, float32"),
         (lambda: Capabilities(placements=("inside",)), r"Capabilities\.placements=.*: needed some of before-weight"),
         (lambda: Capabilities(devices=("tpu",)), r"Capabilities\.devices=.*: needed some of cpu, gpu"),
-        (lambda: Capabilities(architectures=("cnn",)), r"Capabilities\.architectures=.*: needed some of mlp"),
+        (lambda: Capabilities(architectures=("rnn",)), r"Capabilities\.architectures=.*: needed some of mlp"),
         (lambda: Capabilities(scalings="yes"), r"Capabilities\.scalings='yes': needed one of 'native', 'folded'"),
         (lambda: Capabilities(activations=None), r"Capabilities\.activations=\(None,\): needed some of linear"),
         (lambda: Capabilities(shapes="any"), r"Capabilities\.shapes='any': needed one of 'free', 'palette'"),

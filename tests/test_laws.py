@@ -21,6 +21,45 @@ from pcbench.subject import Subject
 
 # Ids are stable: reports, known failures and command lines name them.  Adding a law means adding it here.
 IDS = [
+    "architecture.cnn-activity-gradients-match-definition",
+    "architecture.cnn-answers-keep-the-contract",
+    "architecture.cnn-claimed-equilibrium-is-stationary",
+    "architecture.cnn-energy-matches-definition",
+    "architecture.cnn-energy-rate-in-width",
+    "architecture.cnn-equilibrium-energy-is-the-energy-there",
+    "architecture.cnn-equilibrium-gradient-is-the-total-derivative",
+    "architecture.cnn-equilibrium-is-not-above-the-loss",
+    "architecture.cnn-feedforward-energy-is-the-loss",
+    "architecture.cnn-feedforward-errors-are-zero",
+    "architecture.cnn-feedforward-gradient-is-the-readouts",
+    "architecture.cnn-gradient-rate-in-width",
+    "architecture.cnn-layer-energies-match-definition",
+    "architecture.cnn-linear-equilibrium-is-the-closed-form",
+    "architecture.cnn-prediction-continues-the-activities",
+    "architecture.cnn-samples-are-independent",
+    "architecture.cnn-signal-front",
+    "architecture.cnn-step-follows-definition",
+    "architecture.cnn-steps-follow-each-other",
+    "architecture.cnn-weight-gradients-match-definition",
+    "architecture.transformer-activity-gradients-match-definition",
+    "architecture.transformer-answers-keep-the-contract",
+    "architecture.transformer-claimed-equilibrium-is-stationary",
+    "architecture.transformer-energy-matches-definition",
+    "architecture.transformer-energy-rate-in-width",
+    "architecture.transformer-equilibrium-energy-is-the-energy-there",
+    "architecture.transformer-equilibrium-gradient-is-the-total-derivative",
+    "architecture.transformer-equilibrium-is-not-above-the-loss",
+    "architecture.transformer-feedforward-energy-is-the-loss",
+    "architecture.transformer-feedforward-errors-are-zero",
+    "architecture.transformer-feedforward-gradient-is-the-readouts",
+    "architecture.transformer-gradient-rate-in-width",
+    "architecture.transformer-layer-energies-match-definition",
+    "architecture.transformer-prediction-continues-the-activities",
+    "architecture.transformer-samples-are-independent",
+    "architecture.transformer-signal-front",
+    "architecture.transformer-step-follows-definition",
+    "architecture.transformer-steps-follow-each-other",
+    "architecture.transformer-weight-gradients-match-definition",
     "contract.cross-entropy-finite-at-large-logits",
     "contract.deterministic",
     "contract.deterministic-across-processes",
@@ -109,6 +148,9 @@ IDS = [
     "symmetry.sign-of-odd-activations",
 ]
 
+# Those of CNNs and transformers are in test_architecture_laws.
+MLP = {id: law for id, law in REGISTRY.items() if law.domain.kind == "mlp"}
+
 
 class Everything(NumpyPCN):
     """The plain implementation with every optional capability, so that no law is left out."""
@@ -160,7 +202,7 @@ def fixed_problems(law):
 # ---- each law -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("law", REGISTRY.values(), ids=REGISTRY)
+@pytest.mark.parametrize("law", MLP.values(), ids=MLP)
 def test_a_correct_implementation_passes_with_room(law, everything):
     """If this fails, the law blames a correct implementation, or its allowance is as tight as rounding."""
     assert law.missing(everything) is None
@@ -178,7 +220,7 @@ def test_a_correct_implementation_passes_with_room(law, everything):
     assert decided
 
 
-@pytest.mark.parametrize("law", REGISTRY.values(), ids=REGISTRY)
+@pytest.mark.parametrize("law", MLP.values(), ids=MLP)
 def test_measurements_repeat(law, everything):
     """If this fails, a law draws numbers that its problem does not pin, and a replay shows something else."""
     p = next(iter(fixed_problems(law)))

@@ -124,7 +124,7 @@ def test_ladders_are_pinned_by_their_first_rung(ladder):
     assert first != ladders.first_rung(ladder, 6, ("linear", "tanh"))
     rungs = ladders.rungs(ladder, first)
     assert rungs[0].shape == first.shape
-    assert len({r.shape for r in rungs}) == len(rungs) >= 4
+    assert len({r.shape for r in rungs}) == len(rungs) >= 3
     again = ladders.rungs(ladder, type(first).from_line(first.line()))
     assert again == rungs
 

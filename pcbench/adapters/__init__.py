@@ -40,6 +40,13 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         probe="jax",
     ),
     AdapterEntry(
+        name="reference-architectures",
+        spec="pcbench.adapters.reference_architectures:implementation",
+        description="the residual CNNs and transformers that come with pcbench, in JAX",
+        install="",
+        probe="jax",
+    ),
+    AdapterEntry(
         name="numpy",
         spec="pcbench.adapters.numpy:implementation",
         description="a plain, eager PCN in NumPy, written independently of the reference",

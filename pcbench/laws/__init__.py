@@ -26,6 +26,10 @@ from pcbench.laws import coordinates as coordinates
 from pcbench.laws import training as training
 from pcbench.laws import parameterisations as parameterisations
 from pcbench.laws import nonlinear_limits as nonlinear_limits
+from pcbench.laws import architecture as architecture
+from pcbench.laws import architecture_inference as architecture_inference
+from pcbench.laws import architecture_equilibrium as architecture_equilibrium
+from pcbench.laws import architecture_limits as architecture_limits
 from pcbench.laws.select import select as select
 from pcbench.laws.select import transitive_dependencies as transitive_dependencies
 # isort: on

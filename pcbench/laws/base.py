@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pcbench import numerics
+from pcbench.architecture_problem import AnyProblem, ArchitectureProblem
 from pcbench.errors import UsageError
 from pcbench.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS
-from pcbench.problem import Problem
 from pcbench.subject import Subject
 
 SMOOTH = tuple(a for a in ACTIVATIONS if a != "relu")
@@ -23,9 +23,11 @@ class Domain:
     A strategy *constructs* problems inside it; nothing is filtered away.  `steps` and `step_sizes` are inclusive
     ranges; `hidden_units` bounds \(N(L-1)\) for laws that need the dense activity Hessian; `large` marks laws of the
     limits, which are judged at sizes where width is much larger than depth; `costly` those that make a compiled
-    implementation compile programs that no other law needs.
+    implementation compile programs that no other law needs; `kind` is what is judged, a key of
+    `Capabilities.architectures`.
     """
 
+    kind: str = "mlp"
     activations: tuple[str, ...] = ACTIVATIONS
     placements: tuple[str, ...] = PLACEMENTS
     losses: tuple[str, ...] = LOSSES
@@ -48,8 +50,10 @@ class Domain:
     large: bool = False
     costly: bool = False
 
-    def admits(self, problem: Problem) -> bool:
+    def admits(self, problem: AnyProblem) -> bool:
         """Whether the law speaks about this problem."""
+        if isinstance(problem, ArchitectureProblem) or self.kind != "mlp":
+            return self._admits_architecture(problem)
         named = problem.parameterisation if isinstance(problem.parameterisation, str) else "general"
         return (
             problem.activation in self.activations
@@ -66,6 +70,19 @@ class Domain:
             and (not self.scalar_output or problem.output_dim == 1)
             and problem.width * (problem.depth - 1) <= self.hidden_units
             and (not self.square or problem.width > problem.output_dim)
+        )
+
+    def _admits_architecture(self, problem: AnyProblem) -> bool:
+        return (
+            isinstance(problem, ArchitectureProblem)
+            and problem.kind == self.kind
+            and problem.activation in self.activations
+            and problem.loss in self.losses
+            and problem.dtype in self.dtypes
+            and problem.parameterisation in self.parameterisations
+            and problem.output_precision in self.output_precisions
+            and problem.batch >= self.batch
+            and self.steps[0] <= problem.steps <= self.steps[1]
         )
 
 
@@ -96,7 +113,7 @@ class Measurement:
         return self.inconclusive is None and self.margin > 1
 
 
-Measure = Callable[[Subject, Problem], Measurement]
+Measure = Callable[[Subject, Any], Measurement]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +146,8 @@ class Law:
         if absent:
             return "needs " + ", ".join(absent)
         c = subject.manifest.capabilities
+        if self.domain.kind not in c.architectures:
+            return f"needs architecture {self.domain.kind}"
         for name, wanted, offered in (
             ("activation", self.domain.activations, c.activations),
             ("loss", self.domain.losses, c.losses),

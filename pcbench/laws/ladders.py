@@ -7,14 +7,16 @@ first rung is a problem, which pins the whole ladder: a replayed law climbs the 
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
+from pcbench.architecture_problem import ArchitectureProblem
 from pcbench.problem import Problem
 
 WIDTHS = (1, 2, 4, 8, 16)
 DEPTHS = (1, 2, 4, 6)
 DIAGONAL = (2, 3, 4, 6)
 
-HOMES = {"width": 0, "depth": 1, "training": 2, "diagonal": 3, "nonlinear": 3}
+HOMES = {"width": 0, "depth": 1, "training": 2, "diagonal": 3, "nonlinear": 3, "cnn": 0, "transformer": 1}
 """The group of a run in which the laws of a ladder are judged, modulo the number of groups.
 
 One process judges a group, so that the programs of a ladder are compiled once and the work is spread.
@@ -26,9 +28,11 @@ def home(ladder: str, groups: int) -> int:
     return HOMES[ladder] % groups
 
 
-def first_rung(ladder: str, seed: int, activations: tuple[str, ...] = ("linear",)) -> Problem:
+def first_rung(ladder: str, seed: int, activations: tuple[str, ...] = ("linear",)) -> Any:
     """The smallest problem of a ladder in the run with this seed; `activations` are those claimed."""
     random = Random(f"ladder {ladder} {seed}")
+    if ladder in ("cnn", "transformer"):
+        return _first_architecture(ladder, random, activations)
     common = {
         "input_dim": random.randint(8, 24),
         "batch": random.randint(10, 14),
@@ -54,8 +58,10 @@ def first_rung(ladder: str, seed: int, activations: tuple[str, ...] = ("linear",
     )  # fmt: skip
 
 
-def rungs(ladder: str, first: Problem) -> tuple[Problem, ...]:
+def rungs(ladder: str, first: Any) -> tuple[Any, ...]:
     """All sizes of a ladder from its first rung."""
+    if ladder in ("cnn", "transformer"):
+        return architecture_rungs(first)
     if ladder == "depth":
         return tuple(first.replace(depth=first.depth * k) for k in DEPTHS)
     if ladder == "diagonal":
@@ -69,3 +75,22 @@ def sample(rung: Problem, number: int) -> Problem:
     """The sample of that number at a rung: the same sizes, and weights and data of its own."""
     seed = Random(f"{rung.line()} {number}").getrandbits(64)
     return rung.replace(seed=seed)
+
+
+def _first_architecture(kind: str, random: Random, activations: tuple[str, ...]) -> ArchitectureProblem:
+    """The narrowest CNN or transformer of a run; several outputs and samples, over which fluctuations average."""
+    smooth = [a for a in ("tanh", "gelu") if a in activations] or [a for a in activations if a != "relu"]
+    common = {"kind": kind, "activation": random.choice(smooth), "batch": 4, "seed": random.getrandbits(32)}
+    if kind == "cnn":
+        return ArchitectureProblem(
+            side=4, channels=random.randint(1, 3), width=random.randint(7, 9), stages=1, blocks=1, classes=4, **common
+        )
+    return ArchitectureProblem(
+        tokens=3, width=2 * random.randint(7, 9), blocks=1, heads=2, outputs=4, vocabulary=random.randint(4, 8),
+        softmax=random.random() < 0.5, causal=random.random() < 0.5, **common,
+    )  # fmt: skip
+
+
+def architecture_rungs(first: ArchitectureProblem) -> tuple[ArchitectureProblem, ...]:
+    """The widths at which a CNN or a transformer is looked at, from the narrowest."""
+    return tuple(first.replace(width=first.width * k) for k in (1, 2, 4))

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from pcbench import oracle, theory
+from pcbench.architecture_problem import AnyProblem
 from pcbench.laws import ladders
 from pcbench.laws.base import Measurement
 from pcbench.laws.settle import settle
@@ -79,7 +80,7 @@ class Course:
     deviation: float
 
 
-def remembered(subject: Subject, kind: str, problem: Problem, make: Callable[[], Any]) -> Any:
+def remembered(subject: Subject, kind: str, problem: AnyProblem, make: Callable[[], Any]) -> Any:
     """What `make` gives, kept for this implementation, kind of observation and problem."""
     seen = _SEEN.setdefault(subject, {})
     key = kind, problem.line()

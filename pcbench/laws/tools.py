@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pcbench import arrays, oracle, rounding
+from pcbench.architecture_problem import AnyProblem
 from pcbench.laws.base import Measurement
 from pcbench.network import Activities, Network
 from pcbench.numerics import ULPS, gamma, norm, tiny, worst_ratio
@@ -53,7 +54,7 @@ def undecided(reason: str, **details: Any) -> Measurement:
     return Measurement(error=0.0, allowance=1.0, details=details, inconclusive=reason)
 
 
-def direction(problem: Problem, role: str, like: Iterable[np.ndarray]) -> list[np.ndarray]:
+def direction(problem: AnyProblem, role: str, like: Iterable[np.ndarray]) -> list[np.ndarray]:
     """A random Gaussian direction shaped like some arrays, in float64, from the problem's seed."""
     shapes = [a.shape for a in like]
     return arrays.normals(problem.seed, [f"{role}/{i}" for i in range(len(shapes))], shapes)

@@ -5,6 +5,7 @@ must live.  `ci/mutants.py` judges all of them and writes the kill matrix.
 """
 
 from mutants import answers as answers
+from mutants import architectures as architectures
 from mutants import energy as energy
 from mutants import equilibrium as equilibrium
 from mutants import gradients as gradients
@@ -14,6 +15,7 @@ from mutants import limits as limits
 from mutants import odd as odd
 from mutants import scaling as scaling
 from mutants import state as state
+from mutants.plain_architectures import PlainArchitectures as PlainArchitectures
 from mutants.register import MUTANTS as MUTANTS
 from mutants.register import ODD as ODD
 from mutants.register import Mutant as Mutant
