@@ -87,7 +87,7 @@ def minimum_effect(plan: Plan, noise: float) -> float:
     low, high = math.log1p(plan.ratio), math.log(LARGEST * (1 + plan.effect))
     if not found(high):
         return math.inf
-    for _ in range(10):
+    for _ in range(14):
         middle = (low + high) / 2
         low, high = (low, middle) if found(middle) else (middle, high)
     return math.expm1(high)

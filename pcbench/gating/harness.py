@@ -114,6 +114,7 @@ class Harness:
         **Raises:** `AdapterError` if it wrote none.
         """
         path = self.directory / f"conformance-{side.label}.json"
+        path.unlink(missing_ok=True)  # an earlier report must not stand for one that was not written
         command = [sys.executable, "-m", "pcbench.cli", "check", side.spec, "--profile", profile, "--seed", str(seed)]
         command += ["--fresh", "--json", str(path)]
         command += [word for law in laws for word in ("--laws", law)]

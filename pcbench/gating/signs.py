@@ -9,7 +9,7 @@ At each *look* (8, 12, 16, 24 pairs by default) the same test is asked twice: of
 all; of \(\log(1+\Delta) - d\), whether a slowdown of \(\Delta\) can be ruled out.  The looks share the error rates
 \(\alpha\) and \(\beta\) by the union bound, so that over all looks
 
-\[P(\text{regression} \mid \text{same code}) \le \alpha, \quad P(\text{cleared} \mid \text{slower by }\Delta) \le \beta\]
+\[P(\text{regression} \mid \text{same}) \le \alpha, \quad P(\text{cleared} \mid \text{slower by }\Delta) \le \beta.\]
 
 What is in between goes on to the next look, and is undecided after the last.  A regression must also exceed two
 practical floors, a ratio and an absolute difference (`Plan.floored`), which can only make false alarms rarer.
