@@ -4,9 +4,9 @@
     python ci/gate_power.py                            # 200 A/A comparisons, 100 planted; ci/reports/gate.{json,md}
     python ci/gate_power.py --aa 8 --planted 4 --name try --output .   # to see that it works
 
-Every comparison is the gate's own (`pcbench.gating.pairs`), processes and all, only with short bodies.  A/A compares an
-implementation with itself; the planted slowdown is real work, a fifth more of it (`ci/planted.py`).  Comparisons that
-are in the JSON file are not made again, so that an interrupted count goes on where it stopped.
+Every comparison is the gate's own (`pcbench.gating.pairs`), processes and all, only with fewer timed bodies.  A/A
+compares an implementation with itself; the planted slowdown is real work, a fifth more of it (`ci/planted.py`).
+Comparisons that are in the JSON file are not made again, so that an interrupted count goes on where it stopped.
 
 Exit code 1 if more than 1 % of the A/A comparisons ended in a regression, or fewer than 95 % of the planted ones did.
 Let nothing else run meanwhile: what is counted is the gate on this machine as it is.
@@ -23,8 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pcbench.cli_options import orderly_termination
 from pcbench.gating import harness, pairs, session
-from pcbench.gating.bench import Bench
+from pcbench.gating.bench import BODIES, LEAST_SECONDS, Bench
 from pcbench.gating.outcome import Conformance
 from pcbench.gating.rows import Chosen, choose
 from pcbench.gating.signs import Plan, looks_between
@@ -49,8 +50,8 @@ def upper_bound(hits: int, trials: int, confidence: float = 0.95) -> float:
 class Benches:
     """One prepared bench for every kind of comparison and row, made when first asked for."""
 
-    def __init__(self, driver: harness.Harness, implementation: str, least_seconds: float) -> None:
-        self._driver, self._name, self._least = driver, implementation, least_seconds
+    def __init__(self, driver: harness.Harness, implementation: str, bodies: int) -> None:
+        self._driver, self._name, self._bodies = driver, implementation, bodies
         self._made: dict[tuple[str, str], tuple[Bench, Chosen]] = {}
 
     def of(self, kind: str, row: str) -> tuple[Bench, Chosen]:
@@ -64,7 +65,7 @@ class Benches:
                 for label, attribute in attributes.items()
             }
             chosen = choose([row])
-            bench = Bench(harness=self._driver, sides=sides, chosen=chosen, least_seconds=self._least)
+            bench = Bench(harness=self._driver, sides=sides, chosen=chosen, bodies=self._bodies)
             judged = Conformance(passed=True, conclusion="", dtypes=("float32", "float64"))
             bench.prepare({"base": judged, "head": judged})
             if bench.excluded:
@@ -105,7 +106,8 @@ def as_markdown(settings: dict[str, Any], rows: list[dict[str, Any]], about: dic
         "",
         f"The rule: looks after {', '.join(map(str, settings['looks']))} pairs, false alarms at most "
         f"{settings['false_alarm']:.0%}, a slowdown of {settings['effect']:.0%} cleared at most "
-        f"{settings['miss']:.0%}. Bodies last {settings['least_seconds'] * 1e3:g} ms here, 50 ms in the gate.",
+        f"{settings['miss']:.0%}. A process has {settings['bodies']} timed bodies of {LEAST_SECONDS * 1e3:g} ms here, "
+        f"{BODIES} in the gate.",
         "",
         "Host: " + ", ".join(f"{k} {v}" for k, v in about.items()) + ".",
         "",
@@ -139,14 +141,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--aa", type=int, default=200, help="A/A comparisons (default: 200)")
     parser.add_argument("--planted", type=int, default=100, help="planted slowdowns (default: 100)")
     parser.add_argument("--max-pairs", type=int, default=24, help="as for pcbench gate (default: 24)")
-    parser.add_argument("--least-seconds", type=float, default=0.02, help="of a timed body (default: 0.02)")
+    parser.add_argument("--bodies", type=int, default=5, help="timed bodies of a process (default: 5)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of processes (default: 1)")
     parser.add_argument("--name", default="gate", help="of the two files (default: gate)")
     parser.add_argument("--output", type=Path, default=ROOT / "reports", help="their folder (default: ci/reports)")
     options = parser.parse_args(arguments)
     plan = Plan(looks=looks_between(8, options.max_pairs))
     settings = {"implementation": options.implementation, "seed": options.seed, "rows": list(ROWS), **vars(plan)}
-    settings |= {"looks": list(plan.looks), "least_seconds": options.least_seconds}
+    settings |= {"looks": list(plan.looks), "bodies": options.bodies}
     options.output.mkdir(parents=True, exist_ok=True)
     kept = options.output / f"{options.name}.json"
     data = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
@@ -156,8 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
     # In turns, so that a quiet or a busy hour is shared between both kinds.
     wanted = sorted([("aa", n) for n in range(options.aa)] + [("planted", n) for n in range(options.planted)],
                     key=lambda item: item[1] / max(1, options.aa if item[0] == "aa" else options.planted))  # fmt: skip
-    with harness.harness(timeout=120.0) as driver:
-        benches = Benches(driver, options.implementation, options.least_seconds)
+    with orderly_termination(), harness.harness(timeout=120.0) as driver:
+        benches = Benches(driver, options.implementation, options.bodies)
         for kind, number in wanted:
             if (kind, number) in done:
                 continue
@@ -178,4 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -51,7 +51,7 @@ def bench_of(driver, root, *methods, implementation="adapter.py", problem=SMALL)
     tasks = {m: Task(name=m, method=m, problem=problem, divisor=2) for m in methods}
     chosen = Chosen(rows=tuple(Row(name=m, task=m) for m in methods), tasks=tasks)
     sides = {label: harnesses.side(driver, label, root, implementation) for label in ("base", "head")}
-    return Bench(harness=driver, sides=sides, chosen=chosen, least_seconds=1e-4)
+    return Bench(harness=driver, sides=sides, chosen=chosen, least_seconds=1e-4, bodies=2)
 
 
 def test_every_method_is_measured_whatever_is_printed(driver, tmp_path):

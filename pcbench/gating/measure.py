@@ -3,7 +3,8 @@
 The request names the implementation and some tasks, each with its arrays in an `.npz` file, so that both commits are
 given the same bytes.  A task is warmed up, then timed in a few bodies of `calls` calls each, as many as fill
 `least_seconds`; each call ends when its answer is on the host as NumPy arrays, so the device has been waited for.  The
-smallest body counts: interruptions by other processes only ever add.
+smallest body counts: interruptions by other processes only ever add, and many short bodies dodge them better than a
+few long ones.
 
 Standard library, NumPy, and pcbench's protocol alone, Python 3.10 or later: it runs in the interpreter of the library.
 Whatever the implementation prints goes to standard error.
@@ -28,8 +29,6 @@ from pcbench.calling import plain
 from pcbench.implementation import methods_of
 from pcbench.loading import load
 from pcbench.network import Network
-
-BODIES = 5
 
 
 def main(path: str) -> dict[str, Any]:
@@ -63,7 +62,7 @@ def measure(implementation: Any, task: dict[str, Any]) -> dict[str, Any]:
     gc.collect()
     gc.disable()
     try:
-        best = min(_timed(body, calls)[0] for _ in range(BODIES))
+        best = min(_timed(body, calls)[0] for _ in range(task["bodies"]))
     finally:
         gc.enable()
     # the kernel counts in KiB on Linux, in bytes on macOS
