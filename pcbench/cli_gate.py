@@ -36,6 +36,8 @@ from pcbench.gating.outcome import EXIT_CODES
 @click.option("--calibration", default=4, show_default=True, type=click.IntRange(2), help="Pairs of BASE with itself.")
 @click.option("--drift", default=2.0, show_default=True, type=click.FloatRange(1), help="List margins that grew so.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Of the numerical libraries.")
+@click.option("--clock", default="wall", show_default=True, type=click.Choice(["wall", "cpu"]), help="CPU time is less "
+              "disturbed on a busy host, and blind to waiting and to GPUs.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of problems and of the order; drawn if not given.")
 @click.option("--json", "json_path", type=click.Path(), help="Write everything that was measured.")
 @click.option("--markdown", "markdown_path", type=click.Path(), help="Write Markdown for a pull request.")
@@ -43,7 +45,7 @@ from pcbench.gating.outcome import EXIT_CODES
 def gate(
     base: str, head: str | None, implementation: str, python: str | None, directory: str, sources: tuple[str, ...],
     rows: str, profile: str, laws: tuple[str, ...], known_failures: str | None, effect: float, ratio: float, pairs: int,
-    max_pairs: int, calibration: int, drift: float, threads: int, seed: int | None, json_path: str | None,
+    max_pairs: int, calibration: int, drift: float, threads: int, clock: str, seed: int | None, json_path: str | None,
     markdown_path: str | None, quiet: bool,
 ) -> None:  # fmt: skip
     """Judge commit HEAD against BASE; without HEAD, the working tree as it is, uncommitted changes included.
@@ -72,7 +74,7 @@ def gate(
         laws=tuple(split(laws)), known_failures=known_failures, drift=drift,
     )  # fmt: skip
     shown = display.choose(console, quiet)
-    with orderly_termination(), harness.harness(python=python, threads=threads) as driver:
+    with orderly_termination(), harness.harness(python=python, threads=threads, clock=clock) as driver:
         try:
             with commits.checked_out(repository, base, head, driver.directory) as both:
                 for what, checkout in zip(("base", "head"), both, strict=True):

@@ -203,7 +203,9 @@ def test_sides_that_cannot_be(driver, tmp_path):
 def test_the_measuring_program_prints_one_line(driver, tmp_path):
     """If this fails, `python -m pcbench.gating.measure` cannot be read by another program."""
     request = tmp_path / "request.json"
-    request.write_text(json.dumps({"spec": KNOWN["numpy"].spec, "tasks": [], "root": str(tmp_path), "sources": []}))
+    request.write_text(
+        json.dumps({"spec": KNOWN["numpy"].spec, "clock": "cpu", "tasks": [], "root": str(tmp_path), "sources": []})
+    )
     command = [sys.executable, "-m", "pcbench.gating.measure", str(request)]
     done = subprocess.run(command, capture_output=True, text=True, env=driver.environment(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ from pcbench.gating.signs import (
     signed_rank_probability,
 )
 
-TRIALS = 3000
+TRIALS = 1000
 
 
 def run_out(d, plan):

@@ -61,13 +61,15 @@ class Harness:
     """The copy of pcbench that drives both sides.
 
     **Arguments:** `directory` with the copy and scratch files; `python`, the interpreter of the implementation, None
-    for this one; `threads` of the numerical libraries; `timeout` of one measuring process in seconds.
+    for this one; `threads` of the numerical libraries; `timeout` of one measuring process in
+    seconds; `clock`, see `measure.CLOCKS`.
     """
 
     directory: Path
     python: str | None = None
     threads: int = 1
     timeout: float = 600.0
+    clock: str = "wall"
 
     def environment(self) -> dict[str, str]:
         """Of every process: the copy first on the path, programs compiled anew, but bytecode of Python kept."""
@@ -83,7 +85,13 @@ class Harness:
         **Raises:** `UsageError` if nothing of the side's own files was loaded; `AdapterError`, `WorkerCrashError` or
         `WorkerTimeoutError` if the process ends without an answer.
         """
-        request = {"spec": side.spec, "tasks": list(tasks), "root": side.root, "sources": side.sources}
+        request = {
+            "spec": side.spec,
+            "tasks": [{**task, "clock": self.clock} for task in tasks],
+            "clock": self.clock,
+            "root": side.root,
+            "sources": side.sources,
+        }
         path = self.directory / "request.json"
         path.write_text(json.dumps(request), encoding="utf-8")
         python = launching.resolve_interpreter(self.python)

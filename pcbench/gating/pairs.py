@@ -125,7 +125,7 @@ def _calibrated(row: Row, task: _Task, plan: Plan, decided: dict[str, Comparison
         return
     noise, plan = _spread(row, task), plan.floored(float(np.median(a)), row.floor)
     seen = effect.minimum_effect(plan, noise)
-    shown = f"{seen:.0%}" if math.isfinite(seen) else "no size"
+    shown = sized(seen, float(np.median(a)), row.unit)
     tell(
         f"{row.name}: A/A pairs spread by {noise:.1%} ({len(a)} pairs), so that {plan.looks[-1]} pairs see a slowdown "
         f"of {shown} or more in {effect.POWER:.0%} of cases"
@@ -156,18 +156,27 @@ def _look(
         seen = effect.minimum_effect(plan, noise)
         noisy = decision is Decision.UNDECIDED and seen > plan.effect
         outcome = "noisy" if noisy else decision.value
-        decided[row.name] = _comparison(row, outcome, _because(decision, d, plan), task, noise, seen)
+        decided[row.name] = _comparison(
+            row, outcome, _because(decision, d, plan, float(np.median(a)), row.unit), task, noise, seen
+        )
     made = decided[row.name]
     tell(f"{row.name}: {made.outcome} after {len(made.base)} pairs, {made.why}")
 
 
-def _because(decision: Decision, d: np.ndarray, plan: Plan) -> str:
+def sized(effect: float, base: float, unit: str) -> str:
+    """A slowdown in words: as a fraction, or in the row's unit where an absolute floor makes the fraction absurd."""
+    if math.isinf(effect):
+        return "no size"
+    return f"{effect:.0%}" if effect < 1 else f"{effect * base:.2g} {unit}"
+
+
+def _because(decision: Decision, d: np.ndarray, plan: Plan, base: float, unit: str) -> str:
     """What a decision rests on, in a phrase."""
-    text = f"{int(np.sum(d > 0))} of {len(d)} pairs worse"
+    text, size = f"{int(np.sum(d > 0))} of {len(d)} pairs worse", sized(plan.effect, base, unit)
     if decision is Decision.CLEARED:
-        return f"{text}; a slowdown of {plan.effect:.0%} is ruled out"
+        return f"{text}; a slowdown of {size} is ruled out"
     if decision is Decision.UNDECIDED:
-        return f"{text}; a slowdown of {plan.effect:.0%} is neither shown nor ruled out"
+        return f"{text}; a slowdown of {size} is neither shown nor ruled out"
     return f"{text}, by {math.expm1(abs(float(np.median(d)))):.1%}"
 
 

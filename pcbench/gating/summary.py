@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pcbench.gating.outcome import Comparison, GateReport
+from pcbench.gating.pairs import sized
 from pcbench.progress import clean
 
 _MARKS = {
@@ -26,7 +27,7 @@ def cells(row: Comparison) -> tuple[str, ...]:
     """One row under `HEADERS`; medians over pairs, and the smallest slowdown that this host shows of it."""
     measured = bool(row.base)
     change = f"{row.ratio - 1:+.1%}" if math.isfinite(row.ratio) else ""
-    sees = "exact" if row.rule == "exact" else _percent(row.minimum_effect)
+    sees = "exact" if row.rule == "exact" else _seen(row)
     return (
         row.row, row.outcome, amount(_median(row.base), row.unit) if measured else "",
         amount(_median(row.head), row.unit) if measured else "", change, str(len(row.base)) if measured else "", sees,
@@ -118,8 +119,13 @@ def _code(text: str) -> str:
     return clean(" ".join(text.split())).replace("`", "'")
 
 
-def _percent(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.0%}" if math.isfinite(value) else "nothing"
+def _seen(row: Comparison) -> str:
+    size = row.minimum_effect
+    if math.isnan(size):
+        return ""
+    if not row.base:
+        return f"{size:.0%}" if math.isfinite(size) else "nothing"
+    return sized(size, _median(row.base), row.unit)
 
 
 def _median(values: tuple[float, ...]) -> float:
