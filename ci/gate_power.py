@@ -83,7 +83,7 @@ def trial(benches: Benches, plan: Plan, kind: str, number: int, seed: int) -> di
     return {
         "kind": kind, "trial": number, "row": name, "outcome": made.outcome, "pairs": len(made.base),
         "ratio": round(made.ratio, 4), "spread": round(made.spread, 4), "why": made.why,
-        "seconds": round(time.monotonic() - began, 1),
+        "load": session.load_average(), "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
 
 
@@ -125,7 +125,11 @@ def as_markdown(settings: dict[str, Any], rows: list[dict[str, Any]], about: dic
                     f"| {kind} | `{name}` | {len(some)} | {verdicts} | {mean:.1f} | {ratios[len(some) // 2]:.3f} | "
                     f"{noise[len(some) // 2]:.1%} |"
                 )
-    lines += ["", f"Largest spread of A/A pairs in one comparison: {spreads[-1]:.1%}." if spreads else ""]
+    loads = sorted(r["load"] for r in rows if r["load"] is not None)
+    if rows:
+        text = f"Largest spread of A/A pairs in one comparison: {spreads[-1]:.1%}. "
+        text += f"Load average: median {loads[len(loads) // 2]}, largest {loads[-1]}. " if loads else ""
+        lines += ["", text + f"All comparisons took {sum(r['seconds'] for r in rows) / 60:.0f} minutes."]
     wrong = [r for r in rows if (r["outcome"] == "regression") != (r["kind"] == "planted")]
     wrong = [r for r in wrong if r["kind"] == "planted" or r["outcome"] == "regression"]
     if wrong:

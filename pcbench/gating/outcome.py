@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pcbench.gating.effect import family_rate
 from pcbench.gating.signs import Plan
 
 SCHEMA = 1
@@ -146,7 +147,7 @@ class GateReport:
         return (
             f"of one comparison: false alarm on equal code at most {p.false_alarm:.2%}, a slowdown of {p.effect:.0%} "
             f"cleared at most {p.miss:.2%}; of all {n} comparisons: one false alarm or more at most "
-            f"{min(1.0, n * p.false_alarm):.1%}"
+            f"{family_rate(p, n):.1%}"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def run(
 
     **Raises:** `UsageError` or `ImplementationError` if a side cannot be run at all.
     """
-    began, about = time.monotonic(), {"load_before": _load(), "clock": harness.clock}
+    began, about = time.monotonic(), {"load_before": load_average(), "clock": harness.clock}
     reports = [_conformance(harness, side, settings, display) for side in sides]
     conformance = _judged(reports[0]), _judged(reports[1])
     margins = drifted(reports[0], reports[1], settings.drift)
@@ -64,7 +64,7 @@ def run(
         base=checkouts[0].described, head=checkouts[1].described, implementation=settings.implementation,
         profile=settings.profile, seed=settings.seed, plan=settings.plan, conformance=conformance, margins=margins,
         drift=settings.drift, rows=tuple(rows), notes=tuple(notes),
-        host={**host(harness.threads), **bench.host, **about, "load_after": _load()},
+        host={**host(harness.threads), **bench.host, **about, "load_after": load_average()},
         seconds=time.monotonic() - began,
     )  # fmt: skip
 
@@ -139,7 +139,8 @@ def _without(row: Any, outcome: str, why: str) -> Comparison:
     return Comparison(row=row.name, unit=row.unit, outcome=outcome, why=why, lower_is_better=row.lower_is_better)
 
 
-def _load() -> float | None:
+def load_average() -> float | None:
+    """How many processes wanted a processor over the last minute; None where the system does not say."""
     try:
         return round(os.getloadavg()[0], 2)
     except OSError:
