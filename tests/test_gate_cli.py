@@ -308,6 +308,11 @@ def test_equal_files_are_said_to_be_equal(fake, repository):
     assert "the same files" in CliRunner().invoke(main, words).output
 
 
+def test_a_part_of_the_laws_is_said_to_be_one(fake, repository):
+    """If this fails, a pull request looks as if all laws had been judged."""
+    assert "by the laws energy, gradient alone" in gate("--laws", "energy,gradient").output
+
+
 # ---- the data --------------------------------------------------------------------------------------------------------
 
 

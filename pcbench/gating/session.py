@@ -52,6 +52,8 @@ def run(
     notes = []
     if checkouts[0].tree and checkouts[0].tree == checkouts[1].tree:
         notes.append("both sides have the same files: everything found here is noise")
+    if settings.laws:
+        notes.append(f"conformance was judged by the laws {', '.join(settings.laws)} alone")
     bench = Bench(harness=harness, sides={"base": sides[0], "head": sides[1]}, chosen=settings.chosen)
     failed = [s.label for s, c in zip(sides, conformance, strict=True) if not c.passed]
     if failed:
