@@ -150,6 +150,26 @@ def exit_codes() -> str:
     )
 
 
+def gate_exit_codes() -> str:
+    """The exit codes of the gate, from its own help."""
+    from pcbench.gating.outcome import EXIT_CODES
+
+    text = EXIT_CODES.replace("\b\n", "").strip().replace("Exit codes:", "Exit codes of `pcbench gate`:")
+    return f"```text\n{text}\n```\n"
+
+
+def gate_rows() -> str:
+    """What the gate compares, in a sentence."""
+    from pcbench.gating.rows import ROWS
+
+    return textwrap.fill("Rows: " + ", ".join(f"`{name}`" for name in ROWS) + ".", 118) + "\n"
+
+
+def gate_power() -> str:
+    """The head of the committed count of the gate's own errors, if there is one."""
+    return _head("reports/gate.md", "The count of the gate's errors")
+
+
 def fabricpc() -> str:
     """The head of the committed report on FabricPC, if there is one."""
     return _head("reports/fabricpc.md", "The report on FabricPC")
@@ -174,6 +194,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "profiles": profiles,
     "conventions": conventions,
     "exit codes": exit_codes,
+    "gate rows": gate_rows,
+    "gate exit codes": gate_exit_codes,
+    "gate power": gate_power,
     "FabricPC": fabricpc,
     "power": power,
 }

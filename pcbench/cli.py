@@ -1,15 +1,11 @@
-"""The command line: `pcbench check`, `laws`, `replay`, `compare`, `adapters`, `new-adapter`, `scaling`, `phase`."""
+"""The command line: `pcbench check` and a module for each of the other commands."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import click
@@ -17,7 +13,8 @@ from rich.console import Console
 
 from pcbench.cli_catalogue import adapters, laws, new_adapter
 from pcbench.cli_compare import compare
-from pcbench.cli_options import implementation_argument, python_option
+from pcbench.cli_gate import gate
+from pcbench.cli_options import implementation_argument, orderly_termination, python_option
 from pcbench.cli_phase import phase
 from pcbench.cli_replay import replay
 from pcbench.cli_scaling import scaling
@@ -137,7 +134,7 @@ def check(
     outputs = {"json": json_path, "junit": junit_path, "markdown": markdown_path}
     report_files.check_writable(outputs.values())
     console = terminal()
-    with _orderly_termination():
+    with orderly_termination():
         report = runner.run(
             spec,
             profile=profile,
@@ -180,22 +177,7 @@ def split(patterns: tuple[str, ...]) -> list[str]:
     return [word for word in words if word]
 
 
-@contextmanager
-def _orderly_termination() -> Iterator[None]:
-    """A pipeline that cancels a job sends SIGTERM: end the run in order, as for Ctrl-C, but only once."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-for command in (laws, replay, compare, adapters, new_adapter, phase, scaling):
+for command in (laws, replay, compare, adapters, new_adapter, phase, scaling, gate):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -38,10 +38,11 @@ class Change:
     regression: bool
 
 
-def changes(before: Report, after: Report) -> list[Change]:
+def changes(before: Report, after: Report, growth: float = GROWTH, floor: float = FLOOR) -> list[Change]:
     """Every difference in verdicts and margins, and laws that came or went.
 
-    Margins are draws: they are only held against a report of the same profile and seed.
+    Margins are draws: they are only held against a report of the same profile and seed.  One that grew is listed if it
+    is `growth` times what it was and above `floor`.
     """
     old = {v.law: v for v in before.verdicts}
     new = {v.law: v for v in after.verdicts}
@@ -52,7 +53,7 @@ def changes(before: Report, after: Report) -> list[Change]:
             result.append(Change(law=law, text=f"{v.outcome} -> no longer judged", regression=True))
         elif new[law].outcome != v.outcome:
             result.append(Change(law=law, text=_turn(v, new[law]), regression=_worse(v.outcome, new[law].outcome)))
-        elif (grown := _grown(v, new[law])) is not None:
+        elif (grown := _grown(v, new[law], growth, floor)) is not None:
             result.append(Change(law=law, text=grown, regression=comparable))
     result += [
         Change(law=law, text=f"new: {v.outcome}", regression=_bad(v)) for law, v in new.items() if law not in old
@@ -78,9 +79,9 @@ def _bad(verdict: Verdict) -> bool:
     return verdict.outcome not in ("pass", "expected-failure", "not-applicable")
 
 
-def _grown(old: Verdict, new: Verdict) -> str | None:
+def _grown(old: Verdict, new: Verdict, growth: float, floor: float) -> str | None:
     a, b = old.worst.margin, new.worst.margin
-    if new.examples and b > FLOOR and b > GROWTH * a:
+    if new.examples and b > floor and b > growth * a:
         factor = f", {b / a:.1f} times" if a > 0 else ""
         return f"margin {a:.2g} -> {b:.2g}{factor} ({new.worst.problem})"
     return None

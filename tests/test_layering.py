@@ -21,8 +21,8 @@ LAYERS = {
     "adapters": 5, "strategies": 5, "plugin": 5, "report": 5, "report_files": 5, "report_text": 5, "evidence": 5,
     "profiles": 5, "runner": 5, "runner_process": 5, "journal": 5, "judging": 5, "known_failures": 5, "progress": 5,
     "placing": 5, "properties": 5, "architecture_strategies": 5,
-    "experiments": 6, "cli": 6, "cli_catalogue": 6, "cli_compare": 6, "cli_options": 6,
-    "cli_phase": 6, "cli_replay": 6, "cli_scaling": 6, "cli_sweep": 6,
+    "experiments": 6, "cli": 6, "cli_catalogue": 6, "cli_compare": 6, "cli_gate": 6, "cli_options": 6,
+    "cli_phase": 6, "cli_replay": 6, "cli_scaling": 6, "cli_sweep": 6, "gating": 6,
 }  # fmt: skip
 
 # Two independent roads: they meet only in the laws.
@@ -35,7 +35,7 @@ NEVER = [
 HARNESS = {"implementation", "frames", "calling", "launching", "loading", "worker", "client", "subject"}
 FOREIGN = {
     "errors", "arrays", "parameterisation", "network", "implementation", "frames", "calling", "loading", "worker",
-    "architecture",
+    "architecture", "gating.__init__", "gating.measure",
 }  # fmt: skip
 
 # Third-party libraries by module or package; whatever is not listed has NumPy only.
@@ -50,8 +50,9 @@ LIBRARIES = {
     "report_text": {"rich"}, "progress": {"rich"}, "runner": set(), "runner_process": set(), "judging": set(),
     "known_failures": {"packaging"},
     "cli": {"click", "rich"}, "cli_catalogue": {"click", "rich"}, "cli_compare": {"click", "rich"},
-    "cli_options": {"click"}, "cli_phase": {"click", "rich"}, "cli_scaling": {"click", "rich"},
+    "cli_gate": {"click"}, "cli_options": {"click"}, "cli_phase": {"click", "rich"}, "cli_scaling": {"click", "rich"},
     "cli_sweep": {"click", "distributed"}, "cli_replay": {"click", "rich"},
+    "gating": {"numpy", "rich"},
     "experiments": {"numpy", "jax", "matplotlib", "rich", "scipy"},
 }  # fmt: skip
 # An adapter imports its own library, under the name it is imported by, and NumPy.
