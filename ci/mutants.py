@@ -170,10 +170,20 @@ def verdict_of_asked(name: str, law: Law, how: Profile, asked: list[str]) -> Ver
 
 def remember_arrays() -> None:
     """Keep what has been drawn: all mutants are asked the same problems, and drawing takes half the time."""
-    for name in ("matrix", "normal", "rotation"):
+    for name in ("normals", "matrices"):
         original = getattr(arrays, name)
-        if not hasattr(original, "cache_info"):
-            setattr(arrays, name, functools.lru_cache(20000)(original))
+        if "remembers" not in vars(original):
+            setattr(arrays, name, _remembering(original))
+
+
+def _remembering(draw: Callable[..., Any]) -> Callable[..., Any]:
+    kept = functools.lru_cache(20000)(draw)
+
+    def drawn(*arguments: Any) -> Any:
+        return kept(*(tuple(a) if isinstance(a, list) else a for a in arguments))
+
+    vars(drawn)["remembers"] = True
+    return drawn
 
 
 def judge_row(name: str, laws: Mapping[str, list[str] | None], how: Profile, seed: int) -> Row:

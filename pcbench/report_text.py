@@ -19,6 +19,10 @@ WIDE = 110
 """Columns from which on there is room for the worst problem of every law; it always is in the JSON report."""
 
 
+MANY = 12
+"""Laws from which on a common reason is told of all of them together."""
+
+
 def number(value: float) -> str:
     """A margin, error or allowance with two significant digits."""
     return f"{value:.2g}"
@@ -121,9 +125,16 @@ def unjudged_lines(report: Report) -> list[tuple[str, str]]:
     for v in report.verdicts:
         if v.outcome in ("not-applicable", "blocked", "not-run"):
             shared.setdefault((v.outcome, clean(" ".join(v.message.split()))), []).append(v.law)
-    return [
-        (f"{outcome}: {reason}" if reason else outcome, ", ".join(laws)) for (outcome, reason), laws in shared.items()
-    ]
+    return [(f"{outcome}: {reason}" if reason else outcome, _named(laws)) for (outcome, reason), laws in shared.items()]
+
+
+def _named(laws: list[str]) -> str:
+    """The laws by name, or where they are many that begin alike, their number and how they begin."""
+    first, last = min(laws), max(laws)  # in order, so what these share all share
+    start = first[: next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+    if len(laws) >= MANY and "." in start:
+        return f"{len(laws)} laws, {start}* (`pcbench laws` lists them)"
+    return ", ".join(laws)
 
 
 def _pairs(console: Console, pairs: list[tuple[str, str]], indent: str = "") -> None:
