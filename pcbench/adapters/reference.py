@@ -31,6 +31,11 @@ _SMALL = 1 << 22
 
 A program more costs some 0.2 s to compile, a pass of this size a millisecond to run.
 """
+_LONG = 1 << 30
+"""Multiplications of all steps from which a program for them is compiled well whatever its size.
+
+Below a tenth of a second of work, less than such a compilation costs more; no law asks for as much of a small problem.
+"""
 _TOLERANCE = {"float64": 1e-20, "float32": 1e-10}
 """Certificates relative to the loss: tighter than the solver's default where it costs few evaluations more, because
 the relative error of a gradient at the equilibrium is the square root."""
@@ -199,7 +204,8 @@ class ReferencePCN:
         shape = (network.depth - 1, input.shape[0], network.dims[1])
         stacked = np.zeros(shape, network.dtype) if start is None else np.stack(start)
         with jax.enable_x64(True):
-            run = partial(_run, pcn, input, target, stacked, np.bool_(start is not None))
+            program = _run.well if steps * work >= _LONG else _run
+            run = partial(program, pcn, input, target, stacked, np.bool_(start is not None))
             answers = run(np.int64(steps), real(step_size), want=want)
             if wanted == "weight_gradients":
                 return {wanted: _unstacked(answers[wanted])}
