@@ -1,4 +1,4 @@
-"""The command line: `pcbench check`, `laws`, `replay`, `compare`, `adapters`, `new-adapter`, `scaling`, `phase`."""
+"""The command line of pcbench, a command for each verb."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from pcbench.cli_options import implementation_argument, python_option
 from pcbench.cli_phase import phase
 from pcbench.cli_replay import replay
 from pcbench.cli_scaling import scaling
+from pcbench.cli_speed import speed
 from pcbench.errors import PcbenchError, UsageError
 from pcbench.version import __version__
 
@@ -195,7 +196,7 @@ def _orderly_termination() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-for command in (laws, replay, compare, adapters, new_adapter, phase, scaling):
+for command in (laws, replay, compare, adapters, new_adapter, phase, scaling, speed):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -12,9 +12,12 @@ own with its own loop: a step is the difference of two calls over the difference
 
 from __future__ import annotations
 
+import itertools
+import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import jax
@@ -31,7 +34,7 @@ from pcbench.experiments.table import Row
 from pcbench.network import Network
 from pcbench.parameterisation import layer_scalings
 from pcbench.reference.inference import settle
-from pcbench.reference.layout import TIERS, groups_for, prepared, product
+from pcbench.reference.layout import TIERS, cores, groups_for, prepared, product
 from pcbench.reference.network import PCN
 
 INPUT_DIM, OUTPUT_DIM, STEP_SIZE = 40, 10, 0.05
@@ -132,6 +135,17 @@ class Measure:
         return result | row | {"needed_bytes": needed_bytes(point)}
 
 
+def where() -> str:
+    """The device, the cores, the versions and the day of a run, in a sentence."""
+    device, today = jax.devices()[0], datetime.now(UTC).date()
+    return (
+        f"{device.device_kind} ({device.platform}, {cores()} cores for the host), {platform.platform()}, Python "
+        f"{platform.python_version()}, JAX {jax.__version__}, {today}. Operations of a step are those of its matrix "
+        "products, 4B((L-2)N² + NK); GEMM is the machine's best large product in the same run, own shape one of "
+        "(B, N) by (N, N) over and over; times are the fastest of several rounds, all implementations in turn."
+    )
+
+
 # ---- the implementations ----------------------------------------------------------------------------------------
 
 
@@ -145,7 +159,7 @@ def _case(point: Point) -> tuple[Network, np.ndarray, np.ndarray]:
         return random.standard_normal(shape, dtype=dtype.type)
 
     network = Network(
-        weights=tuple(draw(m, n) for n, m in zip(dims, dims[1:], strict=False)),
+        weights=tuple(draw(m, n) for n, m in itertools.pairwise(dims)),
         scalings=layer_scalings("mupc", input_dim=INPUT_DIM, width=width, depth=depth, residual=True),
         skips=(0.0, *[1.0] * (depth - 2), 0.0),
         activation=point["activation"],

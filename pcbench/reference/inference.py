@@ -133,7 +133,9 @@ def _branch(
     if network.placement == "before-weight":
         activated, derivative = jax.vjp(phi, z)
         predicted = group.scalings * product(activated, group.weights, transposed=True, tier=tier)
-        return predicted, lambda e: derivative(group.scalings * product(e, group.weights, transposed=False, tier=tier))[0]
+        return predicted, lambda e: derivative(group.scalings * product(e, group.weights, transposed=False, tier=tier))[
+            0
+        ]
     drive = group.scalings * product(z, group.weights, transposed=True, tier=tier)
     predicted, derivative = jax.vjp(phi, drive)
     return predicted, lambda e: group.scalings * product(derivative(e)[0], group.weights, transposed=False, tier=tier)

@@ -6,6 +6,7 @@ each, or anything between: `groups` batched products of neighbouring layers.
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import Literal
 
@@ -36,7 +37,7 @@ def cut(layers: int, groups: int) -> list[tuple[int, int]]:
     """The bounds of `groups` runs of neighbouring layers whose lengths differ by one at most; none for no layers."""
     groups = min(groups, layers)
     edges = [round(k * layers / groups) for k in range(groups + 1)] if groups else []
-    return list(zip(edges, edges[1:], strict=False))
+    return list(itertools.pairwise(edges))
 
 
 def groups_for(layers: int, width: int, batch: int) -> int:
