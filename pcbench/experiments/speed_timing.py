@@ -33,14 +33,23 @@ def stepper(program: Callable[[int], Any]) -> Stepper:
 
 
 def long_enough(step: Stepper, seconds: float) -> int:
-    """The steps that take about `seconds`, at least 3; `step` has been called before, so nothing is compiled."""
-    steps = 3
-    while True:
-        took = step(steps)
-        wanted = min(MOST_STEPS, int(steps * seconds / max(took, 1e-9)))
-        if wanted <= 2 * steps:
-            return max(3, steps, wanted)
-        steps = min(wanted, 16 * steps)  # the first calls are mostly overhead, from which nothing is extrapolated far
+    """The steps that take about `seconds` beyond the first, at least 2; `step` has compiled what it needs.
+
+    Each length is tried twice, as the first try may have been interrupted, and only what a call takes more than one
+    with a single step counts.
+    """
+    overhead = min(step(1), step(1))
+    if overhead >= seconds:
+        steps, took = 2, step(3)
+        if took - overhead >= seconds:
+            return steps
+    steps = 4
+    while steps < MOST_STEPS:
+        took = min(step(1 + steps), step(1 + steps)) - overhead
+        if took >= seconds / 2:
+            break
+        steps = min(MOST_STEPS, 16 * steps, max(2 * steps, int(steps * seconds / max(took, 1e-9))))
+    return steps
 
 
 def step_seconds(steppers: Mapping[str, Stepper], counts: Mapping[str, int], rounds: int) -> dict[str, float]:
@@ -51,5 +60,9 @@ def step_seconds(steppers: Mapping[str, Stepper], counts: Mapping[str, int], rou
         for name, step in steppers.items():
             short[name] = min(short.get(name, float("inf")), step(1))
             long[name] = min(long.get(name, float("inf")), step(1 + counts[name]))
-    # Under a millisecond of noise a difference may come out as nothing; a step is not shorter than a nanosecond.
-    return {name: max(1e-9, long[name] - short[name]) / counts[name] for name in steppers}
+    return {name: _slope(short[name], long[name], counts[name]) for name in steppers}
+
+
+def _slope(short: float, long: float, count: int) -> float:
+    """The difference by its steps; where all short calls were disturbed, so that there is none, the bound it has."""
+    return (long - short) / count if long > 1.5 * short else long / (1 + count)
