@@ -156,6 +156,8 @@ def test_the_targets_of_the_gpu_program():
     """If this fails, a GPU that misses a target passes."""
     path = Path(__file__).resolve().parents[1] / "ci" / "gpu_speed.py"
     spec = importlib.util.spec_from_file_location("gpu_speed", path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     row = {"width": 2048, "depth": 8, "batch": 1024, "dtype": "float32", "tier": "tf32", "implementation": "reference"}

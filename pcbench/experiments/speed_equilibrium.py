@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -36,7 +37,6 @@ TOLERANCE = 1e-10
 DENSE_ROWS = 4096
 MOST_EVALUATIONS = 20_000
 _LONG = 2.0  # seconds from which a run is not repeated
-_TANH_STEP = 0.4  # of the nonlinear networks here: the largest eigenvalue is near 4, at most 2/0.4 before it diverges
 
 _backpropagation = counted_jit()(backpropagation)
 
@@ -116,14 +116,13 @@ def _roads(problem: Problem, network: PCN, x: Any, y: Any) -> dict[str, tuple[Ca
     def descended(result: Any) -> tuple[Any, bool, int]:
         return result.activities, result.passages[-1].reached, result.passages[-1].evaluations
 
+    # For tanh, whose slope is at most 1, what is best for the linear network of the same weights.
+    step_size = best_step_size(replace(problem.network(), activation="linear"))
     roads: dict[str, Any] = {}
     if problem.activation == "linear":
         roads["exact"] = (lambda: equilibrium_linear.solve(network, x, y, tolerance=TOLERANCE), state)
         if problem.width * (problem.depth - 1) <= DENSE_ROWS:
             roads["dense Hessian"] = (lambda: _dense.well(network, x, y), lambda z: (z, True, None))
-        step_size = best_step_size(problem.network())
-    else:
-        step_size = _TANH_STEP
     roads["L-BFGS"] = (
         lambda: equilibrium_nonlinear.solve(network, x, y, tolerance=TOLERANCE, certify=False),
         state,

@@ -12,6 +12,7 @@ own with its own loop: a step is the difference of two calls over the difference
 
 from __future__ import annotations
 
+import functools
 import itertools
 import platform
 import time
@@ -258,6 +259,7 @@ def _products(point: Point) -> dict[str, Callable[[int], Any]]:
     return {name: _chain(*shape, point["dtype"], point["tier"]) for name, shape in shapes.items()}
 
 
+@functools.cache  # the same for every depth, and for every cell in the case of the large ones
 def _chain(rows: int, width: int, dtype: str, tier: str) -> Callable[[int], Any]:
     """`z <- z W^T` so many times, in a loop of its own."""
     random = np.random.default_rng(2)
