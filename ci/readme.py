@@ -180,6 +180,11 @@ def power() -> str:
     return _head("kill-matrix.md", "The kill matrix")
 
 
+def speed() -> str:
+    """The head of the committed speed table, if there is one."""
+    return _head("reports/speed.md", "The speed table")
+
+
 def _head(name: str, what: str) -> str:
     """What a file in `ci/` says between its title and its next heading or table, and a link to the rest."""
     path = ROOT / "ci" / name
@@ -199,6 +204,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gate power": gate_power,
     "FabricPC": fabricpc,
     "power": power,
+    "speed": speed,
 }
 
 

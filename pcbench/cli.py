@@ -18,6 +18,7 @@ from pcbench.cli_options import implementation_argument, orderly_termination, py
 from pcbench.cli_phase import phase
 from pcbench.cli_replay import replay
 from pcbench.cli_scaling import scaling
+from pcbench.cli_speed import speed
 from pcbench.errors import PcbenchError, UsageError
 from pcbench.version import __version__
 
@@ -177,7 +178,7 @@ def split(patterns: tuple[str, ...]) -> list[str]:
     return [word for word in words if word]
 
 
-for command in (laws, replay, compare, adapters, new_adapter, phase, scaling, gate):
+for command in (laws, replay, compare, adapters, new_adapter, phase, scaling, speed, gate):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ _SMALL = 1 << 22
 
 A program more costs some 0.2 s to compile, a pass of this size a millisecond to run.
 """
+_LONG = 1 << 30
+"""Multiplications of all steps from which a program for them is compiled well whatever its size.
+
+Below a tenth of a second of work, less than such a compilation costs more; no law asks for as much of a small problem.
+"""
 _TOLERANCE = {"float64": 1e-20, "float32": 1e-10}
 """Certificates relative to the loss: tighter than the solver's default where it costs few evaluations more, because
 the relative error of a gradient at the equilibrium is the square root."""
@@ -43,12 +48,9 @@ def _run(
     """The state after `steps` steps from `start`, or from the feedforward pass, and what is wanted of it."""
     feedforward, output = network.forward(input)
     z = jax.numpy.where(given, start, feedforward)
-    if want == _ALL:
-        z, (each, for_activities, for_weights) = _every_answer(network, input, target, z, steps, step_size)
-    else:
-        if "steps" in want:
-            z = inference_module.infer(network, input, target, z, steps, step_size)
-        each, for_activities, for_weights = gradients.energies_and_gradients(network, input, target, z)
+    if "steps" in want or want == _ALL:
+        z = inference_module.infer(network, input, target, z, steps, step_size)
+    each, for_activities, for_weights = gradients.energies_and_gradients(network, input, target, z)
     answers = {
         "activities": z,
         "output": output,
@@ -57,24 +59,6 @@ def _run(
         "weight_gradients": for_weights,
     }
     return {name: answers[name] for name in want if name in answers}
-
-
-def _every_answer(
-    network: PCN, input: Any, target: Any, z: jax.Array, steps: Any, step_size: Any
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array, gradients.Weights]]:
-    """The activities after `steps` steps, with energies and gradients there.
-
-    One turn more than steps, each of which asks everything, keeps the gradients once in the program: that halves its
-    compilation, and on small problems the passes cost nothing.
-    """
-
-    def turn(k: jax.Array, state: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
-        answers = gradients.energies_and_gradients(network, input, target, state[0])
-        return jax.numpy.where(k < steps, state[0] - step_size * answers[1], state[0]), answers
-
-    empty = jax.eval_shape(partial(gradients.energies_and_gradients, network), input, target, z)
-    start = jax.tree.map(lambda a: jax.numpy.zeros(a.shape, a.dtype), empty)
-    return jax.lax.fori_loop(0, steps + 1, turn, (z, start))
 
 
 @counted_jit()
@@ -220,7 +204,8 @@ class ReferencePCN:
         shape = (network.depth - 1, input.shape[0], network.dims[1])
         stacked = np.zeros(shape, network.dtype) if start is None else np.stack(start)
         with jax.enable_x64(True):
-            run = partial(_run, pcn, input, target, stacked, np.bool_(start is not None))
+            program = _run.well if steps * work >= _LONG else _run
+            run = partial(program, pcn, input, target, stacked, np.bool_(start is not None))
             answers = run(np.int64(steps), real(step_size), want=want)
             if wanted == "weight_gradients":
                 return {wanted: _unstacked(answers[wanted])}

@@ -2,24 +2,153 @@ r"""Inference: gradient descent on the activities, all layers at once, in one co
 
 \(z_l \leftarrow z_l - \eta\,\partial F_b/\partial z_l\), each sample by its own energy.  The number of steps and the
 step size are values, so no choice of either recompiles.
+
+A step is two matrix products a layer, \(4BN^2\) operations, and everything between them is one pass over memory each:
+the activation, the errors, the update.  So the step is written out here, the one gradient of the reference that is,
+and reverse mode is left the activation and the output layer: differentiating the energy as a whole puts the scaling of
+a layer in front of its transposed product, which costs an array more, and the top layer into a pad and an addition.
+Layers do not depend on each other within a step; how many are one batched product is a question of speed alone, which
+`pcbench.reference.layout` answers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax
+import jax.numpy as jnp
 from jax import lax
 
-from pcbench.reference.gradients import activity_gradients_from
+from pcbench.reference.activation import ACTIVATIONS
+from pcbench.reference.compilation import counted_jit
+from pcbench.reference.energy import output_loss
+from pcbench.reference.layout import Tier, cut, groups_for, prepared, product, strides
 from pcbench.reference.network import PCN
 
 
+class _Group(NamedTuple):
+    r"""Hidden layers \(l+1 \dots l+g\) and what they predict from: weights `(g, N, N)`, the others `(g, 1, 1)`."""
+
+    weights: jax.Array
+    scalings: jax.Array
+    skips: jax.Array
+
+
+class _State(NamedTuple):
+    r"""\(z_1 \dots z_{L-2}\) by groups, `(g, batch, N)` each, and \(z_{L-1}\), `(batch, N)`.
+
+    Apart, because layers that share a batched product are then whole arrays and nothing is copied to be one.
+    """
+
+    below: tuple[jax.Array, ...]
+    top: jax.Array
+
+
 def infer(
-    network: PCN, input: jax.Array, target: jax.Array, activities: jax.Array, steps: jax.Array, step_size: jax.Array
+    network: PCN,
+    input: jax.Array,
+    target: jax.Array,
+    activities: jax.Array,
+    steps: jax.Array,
+    step_size: jax.Array,
+    *,
+    groups: int | None = None,
+    tier: Tier = "highest",
 ) -> jax.Array:
-    """The activities `(L-1, batch, N)` after exactly `steps` steps from `activities`."""
+    r"""The activities `(L-1, batch, N)` after exactly `steps` steps from `activities`.
+
+    **Arguments:** `groups`, into how many batched products the hidden layers go, by default what is fastest for these
+    shapes; `tier`, the precision of the products of hidden layers, see `pcbench.reference.layout`.
+    """
+    inner, batch, width = activities.shape[0] - 1, *activities.shape[1:]
+    if groups is None:
+        groups = groups_for(inner, width, batch)
+    bounds = cut(inner, groups)
+    weights = prepared(network.hidden, tier)
+    scalings, skips = network.scalings[1:-1, None, None], network.skips[:, None, None]
+    layers = [_Group(weights[i:j], scalings[i:j], skips[i:j]) for i, j in bounds]
     bottom = network.bottom(input)
 
-    def step(_: jax.Array, z: jax.Array) -> jax.Array:
-        return z - step_size * activity_gradients_from(network, bottom, target, z)
+    def step(state: _State) -> _State:
+        return _step(network, layers, bottom, target, state, step_size, tier)
 
-    return lax.fori_loop(0, steps, step, activities)
+    start = _State(tuple(activities[i:j] for i, j in bounds), activities[-1])
+    final = _repeat(step, steps, start)
+    return jnp.concatenate([*final.below, final.top[None]])
+
+
+@counted_jit(static=("groups", "tier"), donate=("activities",))
+def settle(
+    network: PCN,
+    input: Any,
+    target: Any,
+    activities: Any,
+    steps: Any,
+    step_size: Any,
+    *,
+    groups: int | None = None,
+    tier: Tier = "highest",
+) -> jax.Array:
+    """`infer` as a program of its own.
+
+    `settle.well` compiles it for speed whatever its size; `settle.donating` does too and takes the buffer of
+    `activities` for the answer, after which the caller's array is no more.
+    """
+    return infer(network, input, target, activities, steps, step_size, groups=groups, tier=tier)
+
+
+def _step(
+    network: PCN,
+    layers: list[_Group],
+    bottom: jax.Array,
+    target: jax.Array,
+    state: _State,
+    step_size: jax.Array,
+    tier: Tier,
+) -> _State:
+    """One simultaneous step; group after group, so that what one has made is still in the cache when it is used."""
+    moved = []
+    below = (state.below[0][0] if state.below else state.top) - bottom  # the error of the layer below the next group
+    for k, (group, z) in enumerate(zip(layers, state.below, strict=True)):
+        following = state.below[k + 1][:1] if k + 1 < len(layers) else state.top[None]
+        above = jnp.concatenate([z[1:], following])
+        predicted, pull = _branch(network, group, z, tier)
+        errors = above - group.skips * z - predicted
+        own = jnp.concatenate([below[None], errors[:-1]])
+        moved.append(z - step_size * (own - group.skips * errors - pull(errors)))
+        below = errors[-1]
+
+    def loss(top: jax.Array) -> jax.Array:
+        return jnp.sum(network.precision * output_loss(network, network.output(top), target))
+
+    return _State(tuple(moved), state.top - step_size * (below + jax.grad(loss)(state.top)))
+
+
+def _branch(
+    network: PCN, group: _Group, z: jax.Array, tier: Tier
+) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+    r"""\(f_l(z_{l-1})\) without the skip, and the map that pulls errors back through it; both `(g, batch, N)`."""
+    phi = ACTIVATIONS[network.activation]
+    if network.placement == "before-weight":
+        activated, derivative = jax.vjp(phi, z)
+        predicted = group.scalings * product(activated, group.weights, transposed=True, tier=tier)
+        return predicted, lambda e: derivative(group.scalings * product(e, group.weights, transposed=False, tier=tier))[
+            0
+        ]
+    drive = group.scalings * product(z, group.weights, transposed=True, tier=tier)
+    predicted, derivative = jax.vjp(phi, drive)
+    return predicted, lambda e: group.scalings * product(derivative(e)[0], group.weights, transposed=False, tier=tier)
+
+
+def _repeat(step: Callable[[_State], _State], steps: jax.Array, start: _State) -> _State:
+    """`steps` times `step`; on a GPU in strides of a known length, whose loop needs no word from the host."""
+    stride = strides()
+
+    def times(count: Any, state: _State) -> _State:
+        return lax.fori_loop(0, count, lambda _, s: step(s), state)
+
+    if stride == 1:
+        return times(steps, start)
+    state = lax.fori_loop(0, steps // stride, lambda _, s: times(stride, s), start)
+    return times(steps % stride, state)

@@ -1,0 +1,279 @@
+r"""How fast inference is over widths, depths and batches, as a fraction of the machine's own matrix products.
+
+A simultaneous step multiplies by each hidden weight matrix twice, forward for the predictions and backward for the
+errors, and by the output layer's: \(4B((L-2)N^2 + NK)\) floating-point operations.  What the machine can do is
+measured in the same run, alternating with the implementations: the best of large square products (`gemm_rate`), and
+one product of the very shape of a layer, `(B, N)` by `(N, N)`, again and again (`own_rate`), both in loops without
+dispatch.  The ratio to the first is what is left of the machine, that to the second what is left to the layout.
+
+The reference, JAX code as a user writes it (`speed_plain`), and peers through their adapters, each in a process of its
+own with its own loop: a step is the difference of two calls over the difference of their steps (`speed_timing`).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from pcbench.client import WorkerClient
+from pcbench.errors import PcbenchError, UsageError
+from pcbench.experiments import speed_plain
+from pcbench.experiments.speed_timing import Stepper, long_enough, step_seconds, stepper
+from pcbench.experiments.sweep import Point
+from pcbench.experiments.table import Row
+from pcbench.network import Network
+from pcbench.parameterisation import layer_scalings
+from pcbench.reference.inference import settle
+from pcbench.reference.layout import TIERS, cores, groups_for, prepared, product
+from pcbench.reference.network import PCN
+
+INPUT_DIM, OUTPUT_DIM, STEP_SIZE = 40, 10, 0.05
+_SQUARES = (1024, 1536)
+_SQUARES_GPU = (4096, 8192)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a cell of the grid may take: bytes of arrays, and floating-point operations of a step."""
+
+    bytes: float = 2e9
+    operations: float = 1e11
+
+    def exceeded(self, point: Point) -> str:
+        """Why this cell is left out, or an empty string."""
+        size, work = 2 * needed_bytes(point), operations(point)
+        if size > self.bytes:
+            return f"{size / 1e9:.1f} GB"
+        return f"{work / 1e9:.0f} billion operations a step" if work > self.operations else ""
+
+
+def points(
+    widths: Sequence[int],
+    depths: Sequence[int],
+    batches: Sequence[int],
+    kinds: Sequence[tuple[str, str]],
+    limits: Limits,
+    *,
+    activation: str = "tanh",
+    seconds: float = 0.05,
+    rounds: int = 5,
+) -> tuple[list[Point], list[tuple[Point, str]]]:
+    """The cells to measure, and those left out with the reason; `kinds` are pairs of dtype and tier."""
+    wanted = [
+        {"dtype": d, "tier": t, "width": n, "depth": l, "batch": b, "activation": activation,
+         "seconds": seconds, "rounds": rounds}
+        for d, t in kinds for n in widths for l in depths for b in batches
+    ]  # fmt: skip
+    reasons = [limits.exceeded(point) for point in wanted]
+    kept = [p for p, reason in zip(wanted, reasons, strict=True) if not reason]
+    return kept, [(p, reason) for p, reason in zip(wanted, reasons, strict=True) if reason]
+
+
+def operations(point: Point) -> float:
+    """Floating-point operations of a step."""
+    n, hidden = point["width"], point["depth"] - 2
+    return 4.0 * point["batch"] * (hidden * n * n + n * OUTPUT_DIM)
+
+
+def needed_bytes(point: Point) -> float:
+    """Bytes of weights and activities, once."""
+    n, l = point["width"], point["depth"]
+    numbers = (l - 2) * n * n + n * (INPUT_DIM + OUTPUT_DIM) + point["batch"] * (l - 1) * n
+    return float(np.dtype(point["dtype"]).itemsize * numbers)
+
+
+class Measure:
+    """One cell to its rows, one for each implementation; `peers` by name are shut down by the caller.
+
+    A peer that fails or does not answer gets a row that says so.
+    """
+
+    def __init__(self, peers: Mapping[str, WorkerClient] | None = None) -> None:
+        self._peers = dict(peers or {})
+
+    def __call__(self, point: Point) -> Iterable[Row]:
+        """The rows of a cell."""
+        with jax.enable_x64(point["dtype"] == "float64"):
+            return self._measured(point)
+
+    def _measured(self, point: Point) -> list[Row]:
+        network, input, target = _case(point)
+        steppers: dict[str, Stepper] = {}
+        rows = {"reference": _reference(point, network, input, target, steppers)}
+        count = long_enough(steppers["reference"], point["seconds"])
+        rows["plain JAX"] = _plain(point, network, input, target, count, steppers)
+        for name, client in self._peers.items():
+            rows[name] = _peer(point, client, network, input, target, steppers, name)
+        counts = dict.fromkeys(steppers, count)
+        for name, program in _products(point).items():
+            program(1)
+            steppers[name] = stepper(program)
+            counts[name] = long_enough(steppers[name], point["seconds"])
+        seconds = step_seconds(steppers, counts, point["rounds"])
+        return [self._row(point, name, row, seconds) for name, row in rows.items()]
+
+    def _row(self, point: Point, name: str, row: Row, seconds: Mapping[str, float]) -> Row:
+        n = point["width"]
+        squares = [2 * m**3 / seconds[f"square {m}"] for m in _squares()]
+        rates = {"gemm_rate": max(squares), "own_rate": 2 * point["batch"] * n * n / seconds["own"]}
+        labels = {k: point[k] for k in ("dtype", "tier", "width", "depth", "batch", "activation")}
+        result: Row = {"device": jax.devices()[0].device_kind, **labels, "implementation": name, **rates}
+        if name in seconds:
+            rate = operations(point) / seconds[name]
+            result |= {"step_seconds": seconds[name], "of_gemm": rate / rates["gemm_rate"]}
+            result |= {"of_own_gemm": rate / rates["own_rate"], "over_reference": seconds[name] / seconds["reference"]}
+        return result | row | {"needed_bytes": needed_bytes(point)}
+
+
+def where() -> str:
+    """The device, the cores, the versions and the day of a run, in a sentence."""
+    device, today = jax.devices()[0], datetime.now(UTC).date()
+    return (
+        f"{device.device_kind} ({device.platform}, {cores()} cores for the host), {platform.platform()}, Python "
+        f"{platform.python_version()}, JAX {jax.__version__}, {today}. Operations of a step are those of its matrix "
+        "products, 4B((L-2)N² + NK); GEMM is the machine's best large product in the same run, own shape one of "
+        "(B, N) by (N, N) over and over; times are the fastest of several rounds, all implementations in turn."
+    )
+
+
+# ---- the implementations ----------------------------------------------------------------------------------------
+
+
+def _case(point: Point) -> tuple[Network, np.ndarray, np.ndarray]:
+    """A residual network under mupc, and data; values do not matter to speed, so they are drawn the quick way."""
+    random, dtype = np.random.default_rng(1), np.dtype(point["dtype"])
+    width, depth, batch = point["width"], point["depth"], point["batch"]
+    dims = [INPUT_DIM, *[width] * (depth - 1), OUTPUT_DIM]
+
+    def draw(*shape: int) -> np.ndarray:
+        return random.standard_normal(shape, dtype=dtype.type)
+
+    network = Network(
+        weights=tuple(draw(m, n) for n, m in itertools.pairwise(dims)),
+        scalings=layer_scalings("mupc", input_dim=INPUT_DIM, width=width, depth=depth, residual=True),
+        skips=(0.0, *[1.0] * (depth - 2), 0.0),
+        activation=point["activation"],
+    )
+    return network, draw(batch, INPUT_DIM), draw(batch, OUTPUT_DIM)
+
+
+def _feedforward(network: PCN, input: Any) -> jax.Array:
+    return jax.jit(lambda n, x: n.forward(x)[0])(network, input)
+
+
+def _reference(point: Point, network: Network, input: Any, target: Any, steppers: dict[str, Stepper]) -> Row:
+    """The program behind long inference of the reference, compiled ahead so that compiling can be told from running."""
+    pcn, x, y = jax.device_put((PCN.from_network(network), input, target))
+    state = [_feedforward(pcn, x)]
+    eta = np.dtype(point["dtype"]).type(STEP_SIZE)
+    begin = time.perf_counter()
+    compiled = settle.donating.lower(pcn, x, y, activities=state[0], steps=1, step_size=eta, tier=point["tier"])
+    compiled = compiled.compile()
+    seconds = time.perf_counter() - begin
+
+    def run(steps: int) -> jax.Array:
+        state[0] = compiled(pcn, x, y, activities=state[0], steps=steps, step_size=eta)  # goes on where it stopped
+        return state[0]
+
+    steppers["reference"] = stepper(run)
+    run(1)
+    groups = groups_for(network.depth - 2, point["width"], point["batch"])
+    return {"compile_seconds": seconds, "peak_bytes": _peak(compiled), "groups": groups}
+
+
+def _plain(point: Point, network: Network, input: Any, target: Any, count: int, steppers: dict[str, Stepper]) -> Row:
+    """Plain JAX, whose number of steps is compiled in: once, for as many as are measured.
+
+    Its one call is not set against one of a single step, whose program would take as long to compile again; that
+    leaves the dispatch in, some tenths of a millisecond in `seconds`.
+    """
+    z = list(_feedforward(jax.device_put(PCN.from_network(network)), input))
+    weights, x, y = jax.device_put((network.weights, input, target))
+    eta = np.dtype(point["dtype"]).type(STEP_SIZE)
+    begin = time.perf_counter()
+    lowered = speed_plain.program.lower(
+        weights, x, y, z, eta, scalings=network.scalings, activation=network.activation, steps=count,
+        tier=point["tier"],
+    )  # fmt: skip
+    compiled = lowered.compile()
+    seconds = time.perf_counter() - begin
+    timed = stepper(lambda _: compiled(weights, x, y, z, eta))
+    timed(count)
+    steppers["plain JAX"] = lambda steps: 0.0 if steps == 1 else timed(steps)
+    return {"compile_seconds": seconds, "peak_bytes": _peak(compiled)}
+
+
+def _peer(
+    point: Point, client: WorkerClient, network: Network, input: Any, target: Any, steppers: dict[str, Stepper],
+    name: str,
+) -> Row:  # fmt: skip
+    """A peer's own loop: many steps in one call of its `infer`, timed inside its process."""
+    able = client.manifest.capabilities
+    if point["tier"] != "highest" or point["dtype"] not in able.dtypes or point["activation"] not in able.activations:
+        return {"note": f"does not claim {point['dtype']}, {point['activation']} at tier {point['tier']}"}
+    given = network.folded() if able.scalings == "folded" else network
+    eta = STEP_SIZE * (len(input) if client.manifest.conventions.step_size == "batch-mean" else 1)
+
+    def step(steps: int) -> float:
+        client.infer(given, input, target, steps, eta)
+        return float(client.last_meta["seconds"])
+
+    try:
+        first, again = step(1), step(1)
+    except PcbenchError as error:
+        return {"note": str(error).splitlines()[0][:120]}
+    steppers[name] = step
+    return {"compile_seconds": max(0.0, first - again)}
+
+
+def _peak(compiled: Any) -> int:
+    """Bytes of arguments, answers and everything between, at the most, as the compiler planned them."""
+    plan = compiled.memory_analysis()
+    return int(
+        plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes - plan.alias_size_in_bytes
+    )
+
+
+# ---- what the machine can do ------------------------------------------------------------------------------------
+
+
+def _squares() -> tuple[int, ...]:
+    return _SQUARES if jax.default_backend() == "cpu" else _SQUARES_GPU
+
+
+def _products(point: Point) -> dict[str, Callable[[int], Any]]:
+    """Loops of products in this dtype and tier: large square ones, and that of one layer."""
+    shapes = {f"square {m}": (m, m) for m in _squares()}
+    shapes["own"] = (point["batch"], point["width"])
+    return {name: _chain(*shape, point["dtype"], point["tier"]) for name, shape in shapes.items()}
+
+
+@functools.cache  # the same for every depth, and for every cell in the case of the large ones
+def _chain(rows: int, width: int, dtype: str, tier: str) -> Callable[[int], Any]:
+    """`z <- z W^T` so many times, in a loop of its own."""
+    random = np.random.default_rng(2)
+    # A Householder reflection is orthogonal without a factorisation: any number of products neither grow nor vanish.
+    v = random.standard_normal(width)
+    reflection = np.eye(width) - 2 * np.outer(v, v) / (v @ v)
+    if tier not in TIERS:
+        raise UsageError(f"tier={tier!r}: needed one of {', '.join(TIERS)}")
+    W, z = jax.device_put((reflection[None].astype(dtype), random.standard_normal((1, rows, width)).astype(dtype)))
+
+    @jax.jit
+    def loop(z: jax.Array, W: jax.Array, steps: Any) -> jax.Array:
+        factors = prepared(W, tier)  # pyright: ignore[reportArgumentType]
+        body = lambda _, z: product(z, factors, transposed=True, tier=tier)  # noqa: E731  # pyright: ignore
+        return lax.fori_loop(0, steps, body, z)
+
+    return lambda steps: loop(z, W, jnp.asarray(steps))

@@ -1,0 +1,195 @@
+"""The layouts of an inference step: every one gives the activities of the definition, and none costs a retracing."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pcbench import oracle
+from pcbench.adapters.reference import implementation
+from pcbench.errors import UsageError
+from pcbench.problem import Problem
+from pcbench.reference import layout
+from pcbench.reference.compilation import compilations
+from pcbench.reference.gradients import activity_gradients_from
+from pcbench.reference.inference import settle
+from pcbench.reference.network import PCN
+
+CASES = {
+    "tanh-before": Problem(input_dim=3, width=4, depth=7, output_dim=2, batch=3, activation="tanh", residual=True),
+    "gelu-ce-after": Problem(
+        input_dim=3, width=4, depth=7, output_dim=3, batch=2, activation="gelu", placement="after-weight", loss="ce",
+        output_precision=0.3, residual=True,
+    ),
+    "linear-plain": Problem(input_dim=2, width=5, depth=6, output_dim=3, batch=2),
+    "softplus-depth2": Problem(input_dim=2, width=3, depth=2, output_dim=2, batch=2, activation="softplus"),
+    "relu-ce": Problem(input_dim=2, width=4, depth=5, output_dim=2, batch=2, activation="relu", loss="ce"),
+    "silu-float32": Problem(
+        input_dim=2, width=6, depth=5, output_dim=2, batch=4, activation="silu", placement="after-weight",
+        residual=True, dtype="float32",
+    ),
+}  # fmt: skip
+STEPS, ETA = 4, 0.05
+
+
+def settled(problem: Problem, start=None, steps=STEPS, **options):
+    """The activities after some steps, by `settle`, from given activities."""
+    network, real = PCN.from_network(problem.network()), np.dtype(problem.dtype).type
+    start = np.stack(problem.activities()) if start is None else start
+    with jax.enable_x64(True):
+        return np.asarray(settle(network, problem.input(), problem.target(), start, steps, real(ETA), **options))
+
+
+def by_definition(problem: Problem):
+    """The same by the oracle, in float64."""
+    network = problem.network()
+    result = oracle.infer(network, problem.input(), problem.target(), STEPS, ETA, problem.activities())
+    return np.stack(getattr(result, "activities", result))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("groups", [1, 3, 99])
+def test_every_layout_takes_the_steps_of_the_definition(name, groups):
+    """If this fails, how layers are laid out changes what inference computes."""
+    expected = by_definition(CASES[name])
+    # A few roundings of each dtype, times 4 steps and sums of 6 terms, of activities of order 1.
+    allowed = 200 * np.finfo(CASES[name].dtype).eps * (1 + np.abs(expected).max())
+    assert np.abs(settled(CASES[name], groups=groups) - expected).max() < allowed
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_step_is_the_derivative_of_the_energy(name):
+    """If this fails, the step that is written out is not the gradient of the energy that JAX differentiates."""
+    problem = CASES[name]
+    network, x, y, z = PCN.from_network(problem.network()), problem.input(), problem.target(), problem.activities()
+    z = np.stack(z)
+    with jax.enable_x64(True):
+        gradient = np.asarray(
+            activity_gradients_from(network, network.bottom(jnp.asarray(x)), jnp.asarray(y), jnp.asarray(z))
+        )
+    expected = z - ETA * gradient
+    allowed = 50 * np.finfo(problem.dtype).eps * (1 + np.abs(expected).max())
+    assert np.abs(settled(problem, z, steps=1) - expected).max() < allowed
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_strides_of_known_length_take_exactly_the_steps_asked_for(monkeypatch, stride):
+    """If this fails, a GPU takes another number of steps than a CPU."""
+    problem = CASES["tanh-before"]
+    once = [np.stack(problem.activities())]
+    for _ in range(7):
+        once.append(settled(problem, once[-1], steps=1))
+    monkeypatch.setattr("pcbench.reference.inference.strides", lambda: stride)
+    jax.clear_caches()  # the stride is no argument, so a program of another stride would be taken again
+    for steps in (0, 2, 3, 7):
+        assert np.abs(settled(problem, steps=steps) - once[steps]).max() < 1e-13
+    jax.clear_caches()
+
+
+def test_the_runs_of_layers_are_neighbours_and_differ_by_one_at_most():
+    """If this fails, a layer is left out or moved twice."""
+    for layers in range(20):
+        for groups in (1, 2, 8, 30):
+            bounds = layout.cut(layers, groups)
+            assert [k for i, j in bounds for k in range(i, j)] == list(range(layers))
+            lengths = [j - i for i, j in bounds]
+            assert len(lengths) == min(groups, layers)
+            assert not lengths or max(lengths) - min(lengths) <= 1
+
+
+def test_the_rule_of_the_layout(monkeypatch):
+    """If this fails, small problems compile large programs, or cores stand idle; the figures are in the docstring."""
+    monkeypatch.setattr(layout, "cores", lambda: 2)
+    assert layout.groups_for(0, 64, 8) == 0
+    assert layout.groups_for(1, 64, 8) == 1
+    assert layout.groups_for(6, 7, 5) == 1  # of the size of a law's problem
+    assert layout.groups_for(126, 32, 16) == 4
+    assert layout.groups_for(126, 128, 256) == 8
+    assert layout.groups_for(3, 512, 256) == 3
+    assert layout.groups_for(126, 512, 1) == 1  # products with a vector
+    monkeypatch.setattr(layout, "cores", lambda: 1)
+    assert layout.groups_for(126, 128, 256) == 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert layout.groups_for(126, 128, 256) == 1
+    assert layout.groups_for(126, 2048, 1024) == 8
+
+
+def test_the_cores_are_those_the_process_was_given(monkeypatch):
+    """If this fails, a worker with one thread is laid out for all cores of the machine."""
+    monkeypatch.setenv("NPROC", "1")
+    assert layout.cores() == 1
+    monkeypatch.setenv("NPROC", "")
+    assert layout.cores() >= 1
+
+
+def test_new_values_of_equal_shape_do_not_retrace():
+    """If this fails, every number of steps, step size or network costs a compilation."""
+    problem = CASES["tanh-before"]
+    settled(problem)
+    before = compilations("settle")
+    settled(problem, steps=9)
+    settled(Problem(**{**vars(problem), "seed": 5, "parameterisation": "sp"}))
+    assert compilations("settle") == before
+    settled(problem, groups=2)
+    assert compilations("settle") == before + 1
+
+
+def test_long_inference_costs_the_adapter_one_more_program(monkeypatch):
+    """If this fails, long inference on small arrays is compiled fast and runs slowly, or is compiled every time."""
+    reference = implementation()
+    problem = Problem(input_dim=2, width=3, depth=4, output_dim=3, batch=3, activation="tanh", seed=3)
+    arrays = problem.network(), problem.input(), problem.target()
+    short = reference.infer(*arrays, 5, 0.1).activities
+    before = compilations("_run")
+    monkeypatch.setattr("pcbench.adapters.reference._LONG", 1)
+    reference.infer(*arrays, 5, 0.1)
+    long = reference.infer(*arrays, 5, 0.1).activities
+    assert compilations("_run") == before + 1
+    assert all(np.abs(a - b).max() < 1e-13 for a, b in zip(short, long, strict=True))
+
+
+def test_only_a_call_that_donates_takes_the_callers_array():
+    """If this fails, inference overwrites activities that somebody still holds."""
+    problem = CASES["silu-float32"]
+    network, x, y = PCN.from_network(problem.network()), problem.input(), problem.target()
+    given = np.stack(problem.activities())
+    kept = given.copy()
+    z = jnp.array(given)
+    for program in (settle, settle.well):
+        answer = program(network, x, y, z, STEPS, np.float32(ETA))
+        assert not z.is_deleted()
+        assert (np.asarray(z) == kept).all()
+    donated = settle.donating(network, x, y, activities=jnp.array(given), steps=STEPS, step_size=np.float32(ETA))
+    # Other compilations may round the activation in another way.
+    assert np.abs(np.asarray(donated) - np.asarray(answer)).max() < 1e-5
+    mine = jnp.array(given)
+    settle.donating(network, x, y, activities=mine, steps=1, step_size=np.float32(ETA))
+    assert mine.is_deleted()
+    settle.donating(network, x, y, activities=given, steps=1, step_size=np.float32(ETA))
+    assert (given == kept).all()  # an array of NumPy is the caller's in any case
+
+
+def test_bfloat16_is_as_far_from_float32_as_its_seven_bits():
+    """If this fails, the tier does not reach the products, or reaches more than them."""
+    problem = CASES["silu-float32"]
+    exact, rounded = settled(problem), settled(problem, tier="bfloat16")
+    apart = np.abs(exact - rounded).max() / np.abs(exact).max()
+    assert 2.0**-20 < apart < 2.0**-6
+
+
+@pytest.mark.parametrize(
+    ("tier", "name", "message"),
+    [
+        ("half", "silu-float32", "tier='half': needed one of highest, tf32, bfloat16"),
+        ("bfloat16", "tanh-before", "tier='bfloat16' of a network in float64: needed float32"),
+        ("tf32", "silu-float32", "tier='tf32' on a CPU: only GPUs have it"),
+    ],
+)
+def test_a_tier_that_cannot_be_is_refused(tier, name, message):
+    """If this fails, a precision that was asked for is silently another."""
+    if tier == "tf32" and jax.default_backend() != "cpu":
+        pytest.skip("this device has it")
+    with pytest.raises(UsageError, match=message):
+        settled(CASES[name], tier=tier)
