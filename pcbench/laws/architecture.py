@@ -240,10 +240,12 @@ def weight_gradients_match(subject: Subject, problem: ArchitectureProblem) -> Me
     depends_on=("weight-gradients-match-definition",),
 )
 def readout_only(subject: Subject, problem: ArchitectureProblem) -> Measurement:
-    """Hidden layers against 0, within the rounding of the pass."""
+    """Hidden layers against 0, within the rounding of the pass and of what it may compute a second time."""
     network, x, y = case(problem)
     z = subject.infer(network, x, y, 0, problem.step_size).activities
     found = leaves(subject.weight_gradients(network, x, y, z))
     exact, bounds = oracle.weight_gradients(network, x, y, z)
     expected = [*(np.zeros_like(g) for g in exact[:-1]), exact[-1]]
-    return compare(found, expected, [2 * b for b in bounds])
+    pairs = zip(own_predictions(network, x, z), oracle.predictions(network, x, z), strict=True)
+    wider = max(float(np.max(own.error) / max(np.max(given.error), 1e-300)) for own, given in pairs)
+    return compare(found, expected, [max(2.0, wider) * b for b in bounds])
