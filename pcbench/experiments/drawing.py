@@ -68,7 +68,8 @@ def describe(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
 def legend(axes: Axes, **where: Any) -> None:
     """A small legend without a frame, for whatever has a label."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(**{"fontsize": _SIZES["tick"], "frameon": False, "labelcolor": INK, "handlelength": 1.6, **where})
+        look = {"fontsize": _SIZES["tick"], "frameon": False, "labelcolor": INK, "handlelength": 1.6}
+        axes.legend(**{**look, **where}).get_title().set_fontsize(_SIZES["tick"])
 
 
 def text_box(axes: Axes, text: str, *, x: float = 0.03, y: float = 0.04) -> None:

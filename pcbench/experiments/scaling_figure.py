@@ -29,13 +29,14 @@ from pcbench.experiments.drawing import (
     save,
     sequential,
     size_ticks,
-    text_box,
 )  # fmt: skip
 from pcbench.theory import expected_excess
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
 _GAP, _ERROR, _MISS = r"loss$/F^* - 1$", "relative gradient error", r"$1 - \cos$ of the gradients"
+WIDE = 8
+"""Width over depth from which on an exponent is measured: the limit is that of width much larger than depth."""
 _FLOOR = 1e-15  # below it a relative difference of float64 numbers is rounding
 
 
@@ -51,9 +52,9 @@ def exponent(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
 
 
 def told(name: str, x: Iterable[float], y: Iterable[float]) -> str:
-    """An exponent as a line of text."""
+    """A name with its exponent, or alone where there are too few points for one."""
     slope, half = exponent(x, y)
-    return f"{name}: ${slope:.2f} \\pm {half:.2f}$" if math.isfinite(slope) else ""
+    return f"{name}: ${slope:.2f} \\pm {half:.2f}$" if math.isfinite(slope) else name
 
 
 def selected(rows: Rows, **wanted: Any) -> list[Row]:
@@ -94,40 +95,40 @@ def draw(sweeps: Mapping[str, Rows], directory: str | Path) -> list[Path]:
 # ---- panels -----------------------------------------------------------------------------------------------------
 
 
-def _widths(
-    axes: Axes, rows: Rows, value: str, groups: Sequence[tuple[str, Mapping[str, Any]]], *, wide: int = 0, **text: str
-) -> None:
-    """One quantity against width, a colour and a marker a group, with the exponents measured from `wide` on."""
-    colours, lines, seen = sequential(len(groups)), [], set()
+def _widths(axes: Axes, rows: Rows, value: str, groups: Sequence[tuple[str, Mapping[str, Any]]], **text: str) -> None:
+    r"""One quantity against width, a colour and a marker a group, with the exponents of the widths \(N \ge 8L\)."""
+    colours, seen, fitted_any = sequential(len(groups)), set[int](), False
     for (name, wanted), colour, marker in zip(groups, colours, MARKERS * 2, strict=False):
         chosen = selected(rows, **wanted)
         sizes, samples = by(chosen, "width", value)
         if not sizes:
             continue
         seen |= set(sizes)
-        points(axes, sizes, samples, color=colour, fmt=marker, label=name)
-        fitted = [r for r in chosen if r["width"] >= wide and r[value] > _FLOOR]
-        line = told(name, (r["width"] for r in fitted), (r[value] for r in fitted))
-        lines += [line] if line else []
+        fitted = [r for r in chosen if r["width"] >= WIDE * r.get("depth", 1) and (r[value] or 0) > _FLOOR]
+        label = told(name, (r["width"] for r in fitted), (r[value] for r in fitted))
+        fitted_any |= label != name
+        points(axes, sizes, samples, color=colour, fmt=marker, label=label)
     log_axes(axes)
     size_ticks(axes, seen)
     describe(axes, x="width $N$", **text)
-    legend(axes, loc="upper right", ncols=2)
-    if lines:
-        start = f" from $N={wide}$" if wide else ""
-        text_box(axes, f"exponent of $N${start}\n" + "\n".join(lines))
+    _beside(axes, "exponent, $N \\geq 8L$" if fitted_any else "")
+
+
+def _beside(axes: Axes, title: str = "") -> None:
+    """The legend to the right of the panel, where it covers no point."""
+    legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, title=title or None)
 
 
 def _initialisation(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
     rows = sweeps["initialisation"]
-    figure, axes = panels(2, 3, width=13, height=8)
+    figure, axes = panels(2, 3, width=16, height=8)
     depths = sorted({r["depth"] for r in rows})
     muPC = [r for r in rows if r["parameterisation"] == "mupc" and r["residual"]]
     groups = [(f"$L={d}$", {"depth": d}) for d in depths]
     for one, (value, title) in zip(
         axes.flat, (("gap", _GAP), ("gradient_error", _ERROR), ("misalignment", _MISS)), strict=False
     ):
-        _widths(one, muPC, value, groups, wide=128, title=f"mupc: {title}", y=title)
+        _widths(one, muPC, value, groups, title=f"mupc: {title}", y=title)
     widths = np.array(sorted({r["width"] for r in rows}))
     for depth, colour in zip(depths, sequential(len(depths)), strict=True):
         theory = [expected_excess("mupc", width=int(n), depth=depth, residual=True) for n in widths]
@@ -139,7 +140,7 @@ def _initialisation(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
     log_axes(axes[1, 0])
     size_ticks(axes[1, 0], widths.tolist())
     describe(axes[1, 0], title=r"tr$(S-I)/K$ over its exact mean", x="width $N$", y="measured / expected")
-    legend(axes[1, 0], ncols=2)
+    _beside(axes[1, 0])
     middle = depths[len(depths) // 2]
     kinds = [("mupc", "mupc", True), ("ntp", "ntp", True), ("sp, residual", "sp", True), ("sp, plain", "sp", False)]
     for one, value, title in ((axes[1, 1], "gradient_error", _ERROR), (axes[1, 2], "misalignment", _MISS)):
@@ -151,7 +152,7 @@ def _initialisation(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
         log_axes(one)
         size_ticks(one, widths.tolist())
         describe(one, title=f"controls at $L={middle}$: {title}", x="width $N$", y=title)
-        legend(one, loc="lower left")
+        _beside(one)
     return figure, [rows]
 
 
@@ -159,7 +160,7 @@ def _training(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
     rows = sweeps["training"]
     toy, images = selected(rows, task="toy"), selected(rows, task="images")
     limit = sorted(selected(rows, task="limit"), key=lambda r: r["update"])
-    figure, axes = panels(2, 3, width=13, height=8)
+    figure, axes = panels(2, 3, width=16, height=8)
     widths = sorted({r["width"] for r in toy})
     shown = [w for w in widths if w >= 32][:: max(1, len(widths) // 4)]
     for one, value, title in ((axes[0, 0], "bp_loss", "BP: loss"), (axes[0, 1], "pc_loss", "PC: loss")):
@@ -170,7 +171,7 @@ def _training(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
                  label=r"$N\to\infty$, theory")  # fmt: skip
         log_axes(one, x=False)
         describe(one, title=f"toy task, {title}", x="update", y="loss")
-        legend(one)
+        _beside(one)
     last = {r["update"]: r["pc_loss"] for r in limit}
     groups: dict[tuple[int, int], list[Row]] = {}
     for row in toy:
@@ -184,37 +185,35 @@ def _training(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
         }
         for (width, _), course in groups.items()
     ]
-    lines = []
     for name, colour, marker in zip(("PC from the limit", "BP from the limit", "PC from BP"), PALETTE, MARKERS,
                                     strict=False):  # fmt: skip
         sizes, samples = by(far, "width", name)
-        points(axes[0, 2], sizes, samples, color=colour, fmt=marker, label=name)
-        lines.append(told(name, (r["width"] for r in far), (r[name] for r in far)))
+        label = told(name, (r["width"] for r in far), (r[name] for r in far))
+        points(axes[0, 2], sizes, samples, color=colour, fmt=marker, label=label)
     log_axes(axes[0, 2])
     size_ticks(axes[0, 2], widths)
     describe(axes[0, 2], title="largest distance of losses in training", x="width $N$", y="distance")
-    legend(axes[0, 2], loc="upper right")
-    text_box(axes[0, 2], "exponent of $N$\n" + "\n".join(line for line in lines if line))
+    _beside(axes[0, 2], "exponent of $N$")
     marks, depths = sorted({r["update"] for r in images}), sorted({r["depth"] for r in images})
     deep = depths[-1] if depths else 0
     for one, value, title in zip(axes[1], ("gap", "gradient_error", "misalignment"), (_GAP, _ERROR, _MISS),
                                  strict=True):  # fmt: skip
-        _widths(one, selected(images, depth=deep), value, [(f"$t={t}$", {"update": t}) for t in marks], wide=32,
+        _widths(one, selected(images, depth=deep), value, [(f"$t={t}$", {"update": t}) for t in marks],
                 title=f"images, Adam, $L={deep}$: {title}", y=title)  # fmt: skip
     return figure, [rows]
 
 
 def _nonlinear(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
     rows, steps = sweeps["nonlinear"], sweeps.get("steps", ())
-    figure, axes = panels(2, 3, width=13, height=8)
+    figure, axes = panels(2, 3, width=16, height=8)
     activations = sorted({r["activation"] for r in rows}, reverse=True)
     depths = sorted({r["depth"] for r in rows})
     groups = [(f"$L={d}$", {"depth": d}) for d in depths]
     for row, activation in zip(axes, activations, strict=False):
         chosen = [r for r in rows if r["activation"] == activation]
-        _widths(row[0], chosen, "gap", groups, wide=32, title=f"{activation}: {_GAP}", y=_GAP)
-        _widths(row[1], chosen, "gradient_error", groups, wide=32, title=f"{activation}: {_ERROR}", y=_ERROR)
-    _widths(axes[1, 2], [r for r in rows if r["activation"] == activations[0]], "misalignment", groups, wide=32,
+        _widths(row[0], chosen, "gap", groups, title=f"{activation}: {_GAP}", y=_GAP)
+        _widths(row[1], chosen, "gradient_error", groups, title=f"{activation}: {_ERROR}", y=_ERROR)
+    _widths(axes[1, 2], [r for r in rows if r["activation"] == activations[0]], "misalignment", groups,
             title=f"{activations[0]}: {_MISS}", y=_MISS)  # fmt: skip
     deep = sorted({r["depth"] for r in steps})
     for depth, colour in zip(deep, sequential(len(deep)), strict=True):
@@ -227,15 +226,13 @@ def _nonlinear(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
     log_axes(axes[0, 2])
     describe(axes[0, 2], title=f"too few steps ({steps[0]['activation']}, $N={steps[0]['width']}$)" if steps else "",
              x="steps of gradient descent", y=_MISS)  # fmt: skip
-    legend(axes[0, 2], loc="lower left")
-    if steps:
-        text_box(axes[0, 2], "dashed: at certified equilibrium", x=0.97, y=0.97)
+    _beside(axes[0, 2], "dashed: at certified\nequilibrium" if steps else "")
     return figure, [rows, steps]
 
 
 def _architectures(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
     rows = sweeps["architectures"]
-    figure, axes = panels(2, 3, width=13, height=8)
+    figure, axes = panels(2, 3, width=16, height=8)
     for row, architecture in zip(axes, ("cnn", "transformer"), strict=True):
         chosen = [r for r in rows if r["architecture"] == architecture]
         for one, value, title in zip(row, ("gap", "gradient_error", "misalignment"), (_GAP, _ERROR, _MISS),
