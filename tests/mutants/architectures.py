@@ -74,7 +74,7 @@ class Patched(PlainArchitectures):
     "architecture-branch-scale",
     "Residual branches are scaled 1 % too strongly, in the energy and in everything that follows from it.",
     *both("energy-matches-definition", "layer-energies-match-definition", "feedforward-errors-are-zero"),
-    *both("signal-front", "steps-follow-each-other"),
+    *both("steps-follow-each-other"),
 )
 class BranchScale(PlainArchitectures):
     def _network(self, network):
@@ -323,7 +323,7 @@ class PredictsOtherwise(PlainArchitectures):
 @mutant(
     "architecture-start-is-noisy",
     "Inference starts 1 % away from the feedforward pass.",
-    *both("feedforward-errors-are-zero", "feedforward-gradient-is-the-readouts", "signal-front"),
+    *both("feedforward-errors-are-zero", "feedforward-gradient-is-the-readouts"),
 )
 class StartIsNoisy(PlainArchitectures):
     def _start(self, network, input, target):
