@@ -180,6 +180,22 @@ def power() -> str:
     return _head("kill-matrix.md", "The kill matrix")
 
 
+def exponents() -> str:
+    """The exponents of the committed run of `pcbench scaling`, a row a network."""
+    from pcbench.experiments.scaling_exponents import DISTANCES, ERROR, GAP, MISS
+    from pcbench.experiments.table import read_rows
+
+    found: dict[str, dict[str, str]] = {}
+    for row in read_rows(ROOT / "ci" / "reports" / "scaling" / "exponents.csv"):
+        found.setdefault(row["network"], {})[row["quantity"]] = f"{row['measured']:.2f} ± {row['interval']:.2f}"
+    lines = [_row("exponent of N, 95 % interval", GAP, ERROR, MISS), _row("---", "---", "---", "---")]
+    lines.append(_row("theory", "-1", "-1", "-2"))
+    training = found.pop("linear, residual, in training", {})
+    lines += [_row(network, *(values.get(q, "") for q in (GAP, ERROR, MISS))) for network, values in found.items()]
+    said = ", ".join(f"{name} {training[name]} (theory {theory:g})" for name, theory in DISTANCES if name in training)
+    return "".join(lines) + (f"\nLosses in training, largest distance: {said}.\n" if said else "")
+
+
 def speed() -> str:
     """The head of the committed speed table, if there is one."""
     return _head("reports/speed.md", "The speed table")
@@ -205,6 +221,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "FabricPC": fabricpc,
     "power": power,
     "speed": speed,
+    "exponents": exponents,
 }
 
 

@@ -44,8 +44,8 @@ def scaling(
 ) -> None:  # fmt: skip
     """Energy to loss and gradient to gradient, at certified equilibrium, over width and depth.
 
-    One CSV and one figure (SVG and PNG) for each of `--figures`.  A run that was interrupted goes on where it stopped
-    if the same command is given again.
+    One CSV and one figure (SVG and PNG) for each of `--figures`, and the exponents measured in all of them.  A run
+    that was interrupted goes on where it stopped if the same command is given again.
     """
     from pcbench.experiments.scaling_options import Options
 
@@ -70,9 +70,11 @@ def scaling(
 
         written = inference_figure.draw(rows["inference"], place / "inference.svg")
     else:
-        from pcbench.experiments import scaling_figure, scaling_joint_figure
+        from pcbench.experiments import scaling_exponents, scaling_figure, scaling_joint_figure
+        from pcbench.experiments.table import write_rows
 
-        written = scaling_figure.draw(rows, place)
+        write_rows(place / "exponents.csv", scaling_exponents.table(rows))
+        written = [place / "exponents.csv", *scaling_figure.draw(rows, place)]
         if rows.get("initialisation"):
             written += scaling_joint_figure.draw(rows["initialisation"], place)
     for path in (*(place / f"{name}.csv" for name in sweeps), *written):

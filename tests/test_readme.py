@@ -94,7 +94,7 @@ def test_files_named_in_the_text_exist():
 def test_readme_stays_short(program):
     """It has grown past what anybody reads, what is generated left out."""
     generated = sum(p.text.count("\n") for p in program.parts(README) if p.mark == "generated")
-    assert len(README.splitlines()) - generated < 390
+    assert len(README.splitlines()) - generated < 440
 
 
 def test_numbers_of_laws_are_generated(program):

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from scipy.special import stdtrit
 
 from pcbench.experiments.drawing import (
     INK,
@@ -30,25 +29,19 @@ from pcbench.experiments.drawing import (
     sequential,
     size_ticks,
 )  # fmt: skip
+from pcbench.experiments.scaling_exponents import (
+    DISTANCES,
+    FLOOR,
+    WIDE,
+    Rows,
+    distances,
+    exponent,
+    fitted,
+    selected,
+)  # fmt: skip
 from pcbench.theory import expected_excess
 
-Row = Mapping[str, Any]
-Rows = Sequence[Row]
 _GAP, _ERROR, _MISS = r"loss$/F^* - 1$", "relative gradient error", r"$1 - \cos$ of the gradients"
-WIDE = 8
-"""Width over depth from which on an exponent is measured: the limit is that of width much larger than depth."""
-_FLOOR = 1e-15  # below it a relative difference of float64 numbers is rounding
-
-
-def exponent(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
-    """The slope of log `y` against log `x` by least squares, and the half-width of its 95 % interval."""
-    u, v = np.log(np.fromiter(x, float)), np.log(np.fromiter(y, float))
-    if len(set(u.tolist())) < 2 or len(u) < 3:
-        return math.nan, math.nan
-    u = u - u.mean()
-    slope = float(u @ v / (u @ u))
-    scatter = float(np.sum((v - v.mean() - slope * u) ** 2)) / (len(u) - 2)
-    return slope, float(stdtrit(len(u) - 2, 0.975)) * math.sqrt(scatter / float(u @ u))
 
 
 def told(name: str, x: Iterable[float], y: Iterable[float]) -> str:
@@ -57,12 +50,7 @@ def told(name: str, x: Iterable[float], y: Iterable[float]) -> str:
     return f"{name}: ${slope:.2f} \\pm {half:.2f}$" if math.isfinite(slope) else name
 
 
-def selected(rows: Rows, **wanted: Any) -> list[Row]:
-    """The rows with these values, of certified networks, whose numbers are above rounding."""
-    return [r for r in rows if all(r.get(k) == v for k, v in wanted.items()) and r.get("certified", True)]
-
-
-def by(rows: Rows, over: str, value: str, floor: float = _FLOOR) -> tuple[list[int], list[list[float]]]:
+def by(rows: Rows, over: str, value: str, floor: float = FLOOR) -> tuple[list[int], list[list[float]]]:
     """Ascending values of `over`, and of each all values of `value` above `floor`."""
     groups: dict[int, list[float]] = {}
     for row in rows:
@@ -104,14 +92,13 @@ def _widths(axes: Axes, rows: Rows, value: str, groups: Sequence[tuple[str, Mapp
         if not sizes:
             continue
         seen |= set(sizes)
-        fitted = [r for r in chosen if r["width"] >= WIDE * r.get("depth", 1) and (r[value] or 0) > _FLOOR]
-        label = told(name, (r["width"] for r in fitted), (r[value] for r in fitted))
+        label = told(name, *fitted(chosen, value))
         fitted_any |= label != name
         points(axes, sizes, samples, color=colour, fmt=marker, label=label)
     log_axes(axes)
     size_ticks(axes, seen)
     describe(axes, x="width $N$", **text)
-    _beside(axes, "exponent, $N \\geq 8L$" if fitted_any else "")
+    _beside(axes, f"exponent, $N \\geq {WIDE}{'L' if 'depth' in rows[0] else ''}$" if fitted_any else "")
 
 
 def _beside(axes: Axes, title: str = "") -> None:
@@ -172,21 +159,8 @@ def _training(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
         log_axes(one, x=False)
         describe(one, title=f"toy task, {title}", x="update", y="loss")
         _beside(one)
-    last = {r["update"]: r["pc_loss"] for r in limit}
-    groups: dict[tuple[int, int], list[Row]] = {}
-    for row in toy:
-        groups.setdefault((row["width"], row["repeat"]), []).append(row)
-    far = [
-        {
-            "width": width,
-            "PC from the limit": max(abs(r["pc_loss"] - last[r["update"]]) for r in course),
-            "BP from the limit": max(abs(r["bp_loss"] - last[r["update"]]) for r in course),
-            "PC from BP": max(abs(r["pc_loss"] - r["bp_loss"]) for r in course),
-        }
-        for (width, _), course in groups.items()
-    ]
-    for name, colour, marker in zip(("PC from the limit", "BP from the limit", "PC from BP"), PALETTE, MARKERS,
-                                    strict=False):  # fmt: skip
+    far = distances(rows)
+    for name, colour, marker in zip((name for name, _ in DISTANCES), PALETTE, MARKERS, strict=False):
         sizes, samples = by(far, "width", name)
         label = told(name, (r["width"] for r in far), (r[name] for r in far))
         points(axes[0, 2], sizes, samples, color=colour, fmt=marker, label=label)
