@@ -3,6 +3,7 @@
 
     python ci/mutants.py                       # standard profile, two processes; writes ci/kill-matrix.{json,md}
     python ci/mutants.py --only half-lost      # one of them, printed and not written
+    python ci/mutants.py --kind architectures  # CNNs and transformers, smoke profile; ci/kill-matrix-architectures.*
 
 Exit code 1 if a mutant survives, a law that should kill a mutant does not, a mutant breaks down instead of answering
 wrongly (void), a correct implementation fails, or a law kills nothing.
@@ -50,6 +51,9 @@ from pcbench.subject import Subject
 
 ROOT = Path(__file__).resolve().parent.parent
 SIGNS = {"fail": "X", "contract": "c", "pass": ".", "inconclusive": "o", "not-applicable": " ", "untouched": "."}
+
+PROFILES = {"mlp": "standard", "architectures": "smoke"}
+"""Kinds of networks that are judged apart, and the profile of each: one call of an architecture takes far longer."""
 
 
 @dataclass
@@ -240,10 +244,22 @@ def in_processes(workers: int, tasks: list[tuple[Any, ...]]) -> Iterable[Row]:
             yield done.result()
 
 
-def run_control(how: Profile, seed: int, workers: int) -> Row:
-    """Every law on the unmodified implementation of its kind of network, with the methods it called."""
+def laws_of(kind: str) -> list[str]:
+    """The laws about MLPs, or those about the other architectures."""
+    return [name for name, law in REGISTRY.items() if (law.domain.kind == "mlp") == (kind == "mlp")]
+
+
+def names_of(kind: str) -> list[str]:
+    """The mutants and odd variants that are MLPs, or those that are not."""
+    package = catalogue()
+    others = [n for n in (*package.MUTANTS, *package.ODD) if base_of(factory(n)) is package.PlainArchitectures]
+    return [n for n in (*package.MUTANTS, *package.ODD) if (n in others) == (kind != "mlp")]
+
+
+def run_control(kind: str, how: Profile, seed: int, workers: int) -> Row:
+    """Every law of a kind on the unmodified implementation, with the methods it called."""
     control = Row("control")
-    for part in in_processes(workers, [("control", {law: None}, how, seed) for law in REGISTRY]):
+    for part in in_processes(workers, [("control", {law: None}, how, seed) for law in laws_of(kind)]):
         for name in ("outcomes", "problems", "messages", "calls", "asked", "seconds"):
             getattr(control, name).update(getattr(part, name))
     return control
@@ -257,7 +273,7 @@ def run_all(names: list[str], control: Row, how: Profile, seed: int, workers: in
         changed, alike = changed_methods(make), draws_alike(make())
         laws = {
             law: control.asked[law] or None if alike else None
-            for law in REGISTRY
+            for law in control.outcomes
             if changed is None or changed & set(control.calls[law])
         }
         tasks.append((name, laws, how, seed))
@@ -265,7 +281,7 @@ def run_all(names: list[str], control: Row, how: Profile, seed: int, workers: in
     tasks.sort(key=lambda task: (task[0] in catalogue().ODD, None not in task[1].values(), -len(task[1])))
     rows, mutants = [], catalogue().MUTANTS
     for count, row in enumerate(in_processes(workers, tasks), start=1):
-        for law in REGISTRY:
+        for law in control.outcomes:
             row.outcomes.setdefault(law, "untouched")
         rows.append(row)
         killed = row.with_outcome("fail")
@@ -280,7 +296,7 @@ def complaints(control: Row, rows: list[Row], complete: bool) -> list[str]:
     package, found = catalogue(), []
     for law in control.with_outcome(*BROKEN, "contract"):
         found.append(f"control fails {law}: {control.messages[law]} on {control.problems[law]}")
-    kills: dict[str, list[str]] = {law: [] for law in REGISTRY}
+    kills: dict[str, list[str]] = {law: [] for law in control.outcomes}
     for row in rows:
         void = row.with_outcome("error", "timeout")
         if row.name in package.ODD:
@@ -304,16 +320,17 @@ def complaints(control: Row, rows: list[Row], complete: bool) -> list[str]:
 # ---- the matrix ------------------------------------------------------------------------------------------------------
 
 
-def as_data(control: Row, rows: list[Row], how: Profile, seed: int) -> dict[str, Any]:
+def as_data(kind: str, control: Row, rows: list[Row], how: Profile, seed: int) -> dict[str, Any]:
     """The kill matrix as plain data; nothing in it depends on the machine's speed."""
     package = catalogue()
     mutants = [row for row in rows if row.name in package.MUTANTS]
     laws = {}
-    for law in REGISTRY:
+    for law in (law for law in REGISTRY if law in control.outcomes):
         killed = [row.name for row in mutants if row.outcomes[law] == "fail"]
         alone = [row.name for row in mutants if row.with_outcome("fail") == [law]]
         laws[law] = {"kills": len(killed), "exclusive": alone, "killed": killed, "control": control.outcomes[law]}
     return {
+        "kind": kind,
         "profile": how.name,
         "examples": how.examples,
         "seed": seed,
@@ -348,7 +365,7 @@ def as_markdown(data: dict[str, Any], rows: list[Row], found: list[str]) -> str:
     lines = [
         "# Kill matrix",
         "",
-        f"Generated by `ci/mutants.py` (profile `{data['profile']}`, {data['examples']} examples per law, seed "
+        f"Generated by `ci/mutants.py --kind {data['kind']}` (profile `{data['profile']}`, {data['examples']} examples per law, seed "
         f"{data['seed']}). {killed} of {len(data['mutants'])} wrong implementations are killed; "
         f"{sum(not o['failed'] for o in data['odd'].values())} of {len(data['odd'])} odd but correct ones pass; "
         f"{sum(bool(v['kills']) for v in data['laws'].values())} of {len(data['laws'])} laws kill at least one.",
@@ -400,36 +417,40 @@ def as_markdown(data: dict[str, Any], rows: list[Row], found: list[str]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run and report; the exit code."""
-    package = catalogue()
-    known = [*package.MUTANTS, *package.ODD]
+    known = {kind: names_of(kind) for kind in PROFILES}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", default="standard", help="how many examples (default: standard)")
+    parser.add_argument("--kind", default="mlp", choices=PROFILES, help="of networks (default: mlp)")
+    parser.add_argument("--profile", help="how many examples (default: standard, for architectures smoke)")
     parser.add_argument("--seed", type=int, default=1, help="of the run (default: 1)")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2; 0: this one)")
-    parser.add_argument("--only", action="append", choices=known, metavar="NAME", help="one mutant or odd variant")
+    parser.add_argument("--only", action="append", metavar="NAME", help="one mutant or odd variant")
     parser.add_argument("--output", type=Path, default=ROOT / "ci", help="folder of the two files (default: ci)")
     options = parser.parse_args(arguments)
-    how, began = replace(profile(options.profile), shrink=False), time.perf_counter()
+    how, began = replace(profile(options.profile or PROFILES[options.kind]), shrink=False), time.perf_counter()
+    unknown = set(options.only or ()) - set(known[options.kind])
+    if unknown:
+        parser.error(f"--only {', '.join(sorted(unknown))}: needed one of {', '.join(known[options.kind])}")
 
-    control = run_control(how, options.seed, options.workers)
+    control = run_control(options.kind, how, options.seed, options.workers)
     print(f"control: {len(control.with_outcome('pass'))} laws pass, {sum(control.seconds.values()):.0f} s", flush=True)
-    for law in sorted(REGISTRY, key=lambda law: -control.seconds[law])[:10]:
+    for law in sorted(control.seconds, key=lambda law: -control.seconds[law])[:10]:
         print(f"    {law:50s} {control.seconds[law]:.1f} s", flush=True)
     broken = complaints(control, [], False)
     if broken:
         print("\n".join(broken))
         return 1
 
-    rows = run_all(options.only or known, control, how, options.seed, options.workers)
+    rows = run_all(options.only or known[options.kind], control, how, options.seed, options.workers)
     found = complaints(control, rows, complete=not options.only)
     if options.only:
         for row in rows:
             print(f"{row.name}: killed by {', '.join(row.with_outcome('fail')) or 'no law'}")
     else:
-        data = as_data(control, rows, how, options.seed)
+        data = as_data(options.kind, control, rows, how, options.seed)
         options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "kill-matrix.json").write_text(json.dumps(data, indent=1) + "\n")
-        (options.output / "kill-matrix.md").write_text(as_markdown(data, rows, found))
+        name = "kill-matrix" if options.kind == "mlp" else f"kill-matrix-{options.kind}"
+        (options.output / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+        (options.output / f"{name}.md").write_text(as_markdown(data, rows, found))
     print("\n".join(found) or "every mutant dies as expected, every correct variant lives, every law kills")
     print(f"{time.perf_counter() - began:.0f} s")
     return 1 if found else 0
