@@ -2,6 +2,8 @@ r"""Equilibrium: its energy, errors, bounds and gradients in closed form, each j
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pcbench import oracle, rounding, theory
@@ -159,7 +161,7 @@ def energy_is_closed_form(subject: Subject, problem: Problem) -> Measurement:
     citation="arXiv 2602.07697; theory L2; paper facts P15",
     failing_means="a solver that ends elsewhere than at the minimum",
     needs=("equilibrium",),
-    domain=LINEAR,
+    domain=replace(LINEAR, dtypes=("float64",)),  # float32 rounds away what a wrong solver would show
     depends_on=("equilibrium.closed-form-is-stationary",),
 )
 def errors_are_a_backward_pass(subject: Subject, problem: Problem) -> Measurement:
