@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -191,3 +192,17 @@ def test_solver_settings_do_not_recompile():
     before = REFERENCE.compilations()
     solve(TANH.replace(seed=5), tolerance=1e-5, max_evaluations=50)
     assert REFERENCE.compilations() == before
+
+
+def test_lbfgs_is_allowed_what_the_start_allows():
+    """If this fails, how exact an equilibrium is depends on where the solver happens to be, not on the loss."""
+    goal = np.array([[[3.0, -4.0]], [[1.0, 2.0]]])  # (L - 1, batch, N): the minimum of a parabola
+
+    def evaluate(errors):
+        return 0.5 * jnp.sum((errors - goal) ** 2, (0, 2)) + 1.0, errors - goal
+
+    start = jnp.zeros(goal.shape)
+    final = equilibrium_nonlinear.lbfgs(evaluate, start, lambda energy, _: 1e-3 * energy, jnp.asarray(20))
+    np.testing.assert_array_equal(final.allowed, [1e-3 * 16.0])
+    np.testing.assert_allclose(final.errors, goal)
+    assert int(final.evaluations) == 2  # at the start, and where the first step ends: the parabola is round
