@@ -16,6 +16,7 @@ from pcbench.laws import inference as inference
 from pcbench.laws import symmetry as symmetry
 from pcbench.laws import stability as stability
 from pcbench.laws import equilibrium as equilibrium
+from pcbench.laws import equilibrium_gradients as equilibrium_gradients
 from pcbench.laws import kinks as kinks
 from pcbench.laws import saddle as saddle
 from pcbench.laws import learning as learning
