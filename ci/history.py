@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         rounds: list[Path] = []
         for number in range(options.rounds):
             results = place / f"round-{number}"
-            for sha in commits if number % 2 == 0 else commits[::-1]:
+            for sha in commits if number % 2 == 0 else reversed(commits):
                 print(f"round {number + 1} of {options.rounds}, {git('log', '-1', '--format=%h %s', sha)}", flush=True)
                 command = ["run", "-E", f"existing:{sys.executable}", "--set-commit-hash", sha, "--machine", name]
                 command += ["--launch-method", "spawn", "--show-stderr"]
@@ -99,15 +99,10 @@ def spec_of(sha: str, folder: Path, driver: harnesses.Harness) -> str:
 def asv(place: Path, results: Path, html: Path, command: Sequence[str], variables: Mapping[str, str]) -> int:
     """One command of asv with its books in `place`, its configuration the project's own; its exit code."""
     configuration = place / "asv.conf.json"
-    # asv's own reader, because the file has comments
-    from asv.config import Config
-
-    project = Config.load(str(ROOT / "asv_bench" / "asv.conf.json"))
+    project = json.loads((ROOT / "asv_bench" / "asv.conf.json").read_text(encoding="utf-8"))
     values = {
-        "version": 1, "project": project.project, "project_url": project.project_url, "repo": str(ROOT),
-        "branches": ["HEAD"], "benchmark_dir": str(ROOT / "asv_bench" / "benchmarks"), "results_dir": str(results),
-        "html_dir": str(html), "environment_type": "virtualenv",
-        "regressions_thresholds": project.regressions_thresholds,
+        **project, "repo": str(ROOT), "branches": ["HEAD"], "benchmark_dir": str(ROOT / "asv_bench" / "benchmarks"),
+        "results_dir": str(results), "html_dir": str(html), "env_dir": str(place / "env"),
     }  # fmt: skip
     configuration.write_text(json.dumps(values), encoding="utf-8")
     environment = {**os.environ, "HOME": str(place), **variables}  # asv keeps the machine's file in the home directory

@@ -1,3 +1,3 @@
 """See `pcbench.benchmarks.backprop`."""
 
-from pcbench.benchmarks.backprop import *  # noqa: F403
+from pcbench.benchmarks.backprop import *

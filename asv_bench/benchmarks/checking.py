@@ -1,3 +1,3 @@
 """See `pcbench.benchmarks.checking`."""
 
-from pcbench.benchmarks.checking import *  # noqa: F403
+from pcbench.benchmarks.checking import *

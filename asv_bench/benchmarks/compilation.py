@@ -1,3 +1,3 @@
 """See `pcbench.benchmarks.compilation`."""
 
-from pcbench.benchmarks.compilation import *  # noqa: F403
+from pcbench.benchmarks.compilation import *

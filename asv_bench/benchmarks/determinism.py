@@ -1,3 +1,3 @@
 """See `pcbench.benchmarks.determinism`."""
 
-from pcbench.benchmarks.determinism import *  # noqa: F403
+from pcbench.benchmarks.determinism import *

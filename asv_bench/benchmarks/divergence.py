@@ -1,3 +1,3 @@
 """See `pcbench.benchmarks.divergence`."""
 
-from pcbench.benchmarks.divergence import *  # noqa: F403
+from pcbench.benchmarks.divergence import *

@@ -1,3 +1,3 @@
 """See `pcbench.benchmarks.equilibrium`."""
 
-from pcbench.benchmarks.equilibrium import *  # noqa: F403
+from pcbench.benchmarks.equilibrium import *

@@ -1,3 +1,3 @@
 """See `pcbench.benchmarks.gradients`."""
 
-from pcbench.benchmarks.gradients import *  # noqa: F403
+from pcbench.benchmarks.gradients import *

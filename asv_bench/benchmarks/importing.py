@@ -1,3 +1,3 @@
 """See `pcbench.benchmarks.importing`."""
 
-from pcbench.benchmarks.importing import *  # noqa: F403
+from pcbench.benchmarks.importing import *

@@ -1,3 +1,3 @@
 """See `pcbench.benchmarks.inference`."""
 
-from pcbench.benchmarks.inference import *  # noqa: F403
+from pcbench.benchmarks.inference import *

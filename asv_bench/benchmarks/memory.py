@@ -1,3 +1,3 @@
 """See `pcbench.benchmarks.memory`."""
 
-from pcbench.benchmarks.memory import *  # noqa: F403
+from pcbench.benchmarks.memory import *

@@ -1,3 +1,3 @@
 """See `pcbench.benchmarks.rises`."""
 
-from pcbench.benchmarks.rises import *  # noqa: F403
+from pcbench.benchmarks.rises import *

@@ -1,3 +1,3 @@
 """See `pcbench.benchmarks.thresholds`."""
 
-from pcbench.benchmarks.thresholds import *  # noqa: F403
+from pcbench.benchmarks.thresholds import *

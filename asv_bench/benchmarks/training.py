@@ -1,3 +1,3 @@
 """See `pcbench.benchmarks.training`."""
 
-from pcbench.benchmarks.training import *  # noqa: F403
+from pcbench.benchmarks.training import *

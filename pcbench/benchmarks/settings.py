@@ -6,7 +6,7 @@
 | `PCBENCH_PYTHON` | the interpreter that it runs in | that of the benchmarks |
 | `PCBENCH_GRID` | `small` or `full` | `small` |
 | `PCBENCH_THREADS` | the threads of its numerical libraries | `1` |
-| `PCBENCH_LAWS` | prefixes of the laws to be judged, with commas | all |
+| `PCBENCH_LAWS` | the laws to be judged, as for `pcbench check --laws`, with commas between | all |
 """  # noqa: E501 (a table)
 
 from __future__ import annotations
