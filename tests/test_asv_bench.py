@@ -189,6 +189,36 @@ def test_a_solver_that_stops_early_has_no_time_and_a_missing_method_is_skipped(t
             shipped.Inference().setup(NET, "float64")
 
 
+CACHED = """
+import os
+from pathlib import Path
+from pcbench.adapters.numpy import NumpyPCN
+class Cached(NumpyPCN):
+    made = 0
+    def infer(self, *arguments):
+        assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+        marker = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", "/nowhere"), "compiled")
+        if not marker.exists() and not self.made:
+            self.made += 1
+            if marker.parent.exists():
+                marker.touch()
+        return super().infer(*arguments)
+    def compilations(self):
+        return self.made
+implementation = Cached
+"""
+
+
+def test_warm_finds_what_cold_compiles(tmp_path):
+    """If this fails, the warm time is that of a cold start, the cold one finds old programs, or a GPU is filled."""
+    (tmp_path / "cached.py").write_text(CACHED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+        for _ in _implementation(patch, str(tmp_path / "cached.py")):
+            assert process.measured("infer", nets.problem(NET))["compilations"] == 1
+            assert process.measured("infer", nets.problem(NET), warm=True)["compilations"] == 0
+
+
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
