@@ -21,7 +21,7 @@ LAYERS = {
     "adapters": 5, "strategies": 5, "plugin": 5, "report": 5, "report_files": 5, "report_text": 5, "evidence": 5,
     "profiles": 5, "runner": 5, "runner_process": 5, "journal": 5, "judging": 5, "known_failures": 5, "progress": 5,
     "placing": 5, "properties": 5, "architecture_strategies": 5,
-    "experiments": 6, "cli": 6, "cli_catalogue": 6, "cli_compare": 6, "cli_gate": 6, "cli_options": 6,
+    "benchmarks": 6, "experiments": 6, "cli": 6, "cli_catalogue": 6, "cli_compare": 6, "cli_gate": 6, "cli_options": 6,
     "cli_phase": 6, "cli_replay": 6, "cli_scaling": 6, "cli_speed": 6, "cli_sweep": 6, "gating": 6,
 }  # fmt: skip
 

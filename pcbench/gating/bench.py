@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,9 @@ class Bench:
                 why = f"{problem.dtype} was not judged in the conformance run of {' and '.join(unjudged)}"
                 self.excluded[name] = "withheld", why
                 continue
-            self._requests[name] = self._request(task, problem)
+            self._requests[name] = request(
+                self.harness.directory, task, problem, least_seconds=self.least_seconds, bodies=self.bodies
+            )
             for label in self.sides:
                 self._first(label, task, problem, manifests[label])
 
@@ -81,52 +84,59 @@ class Bench:
 
     def _first(self, label: str, task: Task, problem: Problem, manifest: Manifest) -> None:
         """The first process of a side: fixes the number of calls in a body for both, and shows the answer."""
-        request, kept = self._requests[task.name], self.harness.directory / "answer.npz"
+        asked, kept = self._requests[task.name], self.harness.directory / "answer.npz"
         if task.name in self.excluded:
             return
         try:
-            answer = self.harness.measure(self.sides[label], [{**request, "keep": str(kept)}])
-            request["calls"] = answer["tasks"][task.name]["calls"]
+            answer = self.harness.measure(self.sides[label], [{**asked, "keep": str(kept)}])
+            asked["calls"] = answer["tasks"][task.name]["calls"]
             self.host.update(answer["host"])
             if task.method == "equilibrium":
                 with np.load(kept) as arrays:
-                    self._certify(problem, manifest, [arrays[name] for name in arrays.files])
+                    certify(problem, manifest, [arrays[name] for name in arrays.files])
         except ContractError as error:
             self.excluded[task.name] = "withheld", f"{label}: {error}"
         except ImplementationError as error:
             self.excluded[task.name] = "error", f"{label}: {error}"
 
-    def _certify(self, problem: Problem, manifest: Manifest, activities: Sequence[np.ndarray]) -> None:
-        """**Raises:** `ContractError` if the activities are not certified to be at equilibrium."""
-        z = [np.asarray(a, np.float64) for a in activities]
-        z = z[::-1] if manifest.conventions.activity_order == "output-first" else z
-        network = problem.network().astype("float64")
-        x, y = problem.input().astype(np.float64), problem.target().astype(np.float64)
-        certificate = theory.certificate(network, x, y, z)
-        allowed = (CERTIFIED if problem.dtype == "float64" else 1e-4) * network.precision * oracle.loss(network, x, y)
-        if not certificate.mean_gap_bound <= allowed:
-            raise ContractError(
-                f"its equilibrium is not certified: the energy is {certificate.mean_gap_bound:.2g} above the minimum "
-                f"at most, needed {allowed:.2g} ({certificate.reason})"
-            )
 
-    def _request(self, task: Task, problem: Problem) -> dict[str, Any]:
-        """A task as plain data, its arrays in a file, the same for every process of both sides."""
-        network: Network = problem.network()
-        path = self.harness.directory / f"{task.name}.npz"
-        arrays = {f"weight{l}": w for l, w in enumerate(network.weights)}
-        arrays |= {f"activity{l}": z for l, z in enumerate(problem.activities())}
-        np.savez(path, allow_pickle=False, input=problem.input(), target=problem.target(), **arrays)
-        names = ("scalings", "skips", "activation", "placement", "loss", "precision", "parameterisation",
-                 "output_multiplier")  # fmt: skip
-        request = {
-            "name": task.name, "method": task.method, "arrays": str(path), "steps": problem.steps,
-            "step_size": problem.step_size, "learning_rate": 1e-3, "iterations": TRAINING_ITERATIONS,
-            "divisor": task.divisor if task.method != "train" else TRAINING_ITERATIONS,
-            "least_seconds": self.least_seconds, "bodies": self.bodies,
-            "network": {name: getattr(network, name) for name in names},
-        }  # fmt: skip
-        return json.loads(json.dumps(request))
+def certify(problem: Problem, manifest: Manifest, activities: Sequence[np.ndarray]) -> None:
+    """Refuse activities, as the implementation returned them, that are not shown to be at the problem's equilibrium.
+
+    **Raises:** `ContractError` if the energy is not certified to `CERTIFIED` of the loss, 1e-4 in float32.
+    """
+    z = [np.asarray(a, np.float64) for a in activities]
+    z = z[::-1] if manifest.conventions.activity_order == "output-first" else z
+    network = problem.network().astype("float64")
+    x, y = problem.input().astype(np.float64), problem.target().astype(np.float64)
+    certificate = theory.certificate(network, x, y, z)
+    allowed = (CERTIFIED if problem.dtype == "float64" else 1e-4) * network.precision * oracle.loss(network, x, y)
+    if not certificate.mean_gap_bound <= allowed:
+        raise ContractError(
+            f"its equilibrium is not certified: the energy is {certificate.mean_gap_bound:.2g} above the minimum "
+            f"at most, needed {allowed:.2g} ({certificate.reason})"
+        )
+
+
+def request(
+    directory: Path, task: Task, problem: Problem, *, least_seconds: float = LEAST_SECONDS, bodies: int = BODIES
+) -> dict[str, Any]:
+    """A task as plain data for `measure`, its arrays in a file of `directory`, the same for every process."""
+    network: Network = problem.network()
+    path = directory / f"{task.name}.npz"
+    arrays = {f"weight{l}": w for l, w in enumerate(network.weights)}
+    arrays |= {f"activity{l}": z for l, z in enumerate(problem.activities())}
+    np.savez(path, allow_pickle=False, input=problem.input(), target=problem.target(), **arrays)
+    names = ("scalings", "skips", "activation", "placement", "loss", "precision", "parameterisation",
+             "output_multiplier")  # fmt: skip
+    made = {
+        "name": task.name, "method": task.method, "arrays": str(path), "steps": problem.steps,
+        "step_size": problem.step_size, "learning_rate": 1e-3, "iterations": TRAINING_ITERATIONS,
+        "divisor": task.divisor if task.method != "train" else TRAINING_ITERATIONS,
+        "least_seconds": least_seconds, "bodies": bodies,
+        "network": {name: getattr(network, name) for name in names},
+    }  # fmt: skip
+    return json.loads(json.dumps(made))
 
 
 def _offered(method: str, methods: Sequence[str]) -> bool:

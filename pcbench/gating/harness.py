@@ -18,9 +18,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Harness:
 
     **Arguments:** `directory` with the copy and scratch files; `python`, the interpreter of the implementation, None
     for this one; `threads` of the numerical libraries; `timeout` of one measuring process in
-    seconds; `clock`, see `measure.CLOCKS`.
+    seconds; `clock`, see `measure.CLOCKS`; `extra` variables of the environment.
     """
 
     directory: Path
@@ -70,6 +70,7 @@ class Harness:
     threads: int = 1
     timeout: float = 600.0
     clock: str = "wall"
+    extra: Mapping[str, str] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
         """Of every process: the copy first on the path, programs compiled anew, but bytecode of Python kept."""
@@ -77,7 +78,7 @@ class Harness:
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(self.directory), env.get("PYTHONPATH", "")]))
         for name in ("JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE"):
             env.pop(name, None)
-        return env
+        return {**env, **self.extra}
 
     def measure(self, side: Side, tasks: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """What one fresh process of a side reports of some tasks (see `measure`).

@@ -43,6 +43,7 @@ def main(path: str) -> dict[str, Any]:
     implementation = load(request["spec"])
     imported = clock() - began
     answer: dict[str, Any] = {
+        "import_seconds": imported,
         "manifest": implementation.manifest.to_json(),
         "methods": list(methods_of(implementation)),
         "tasks": {},
@@ -70,14 +71,14 @@ def measure(implementation: Any, task: dict[str, Any]) -> dict[str, Any]:
         best = min(_timed(body, calls, clock)[0] for _ in range(task["bodies"]))
     finally:
         gc.enable()
-    # the kernel counts in KiB on Linux, in bytes on macOS
-    mebibyte = 2**20 if sys.platform == "darwin" else 2**10
     result = {
         "seconds": best / calls / task["divisor"],
         "calls": calls,
         "body_seconds": best,
+        "call_seconds": best / calls,
         "first_call_seconds": first,
-        "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / mebibyte,
+        "peak_memory": _peak_memory(),
+        "device_peak_memory": _device_peak_memory(),
     }
     if counted:
         result["compilations"] = int(implementation.compilations() - before)
@@ -111,6 +112,23 @@ def _body(implementation: Any, task: dict[str, Any]) -> Callable[[], Any]:
     }
     method, rest = getattr(implementation, task["method"]), arguments[task["method"]]
     return lambda: plain(method(network, input, target, *rest))
+
+
+def _peak_memory() -> float:
+    """MiB of main memory that this process has held at most; the kernel counts in KiB on Linux, in bytes on macOS."""
+    mebibyte = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / mebibyte
+
+
+def _device_peak_memory() -> float:
+    """MiB of the first device's own memory that were in use at most; 0 where there is no such device or counter."""
+    for library, peak in (
+        ("jax", lambda jax: (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)),
+        ("torch", lambda torch: torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0),
+    ):
+        if library in sys.modules and (found := peak(sys.modules[library])):
+            return found / 2**20
+    return 0.0
 
 
 def _timed(body: Callable[[], Any], calls: int, clock: Callable[[], float]) -> tuple[float, Any]:
@@ -157,6 +175,8 @@ def _host() -> dict[str, Any]:
     if "jax" in sys.modules:
         devices = sys.modules["jax"].devices()
         host["device"] = f"{devices[0].platform} {devices[0].device_kind}".strip()
+        host["backend"] = devices[0].client.platform_version
+        host["matmul_precision"] = str(sys.modules["jax"].config.jax_default_matmul_precision)
     return host
 
 

@@ -1,0 +1,1 @@
+"""The benchmarks of this asv project: those that pcbench ships, one module each."""

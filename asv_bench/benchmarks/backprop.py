@@ -1,0 +1,3 @@
+"""See `pcbench.benchmarks.backprop`."""
+
+from pcbench.benchmarks.backprop import *

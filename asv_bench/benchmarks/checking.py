@@ -1,0 +1,3 @@
+"""See `pcbench.benchmarks.checking`."""
+
+from pcbench.benchmarks.checking import *

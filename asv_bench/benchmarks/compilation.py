@@ -1,0 +1,3 @@
+"""See `pcbench.benchmarks.compilation`."""
+
+from pcbench.benchmarks.compilation import *

@@ -1,0 +1,3 @@
+"""See `pcbench.benchmarks.determinism`."""
+
+from pcbench.benchmarks.determinism import *

@@ -1,0 +1,3 @@
+"""See `pcbench.benchmarks.divergence`."""
+
+from pcbench.benchmarks.divergence import *

@@ -1,0 +1,3 @@
+"""See `pcbench.benchmarks.equilibrium`."""
+
+from pcbench.benchmarks.equilibrium import *

@@ -1,0 +1,3 @@
+"""See `pcbench.benchmarks.gradients`."""
+
+from pcbench.benchmarks.gradients import *

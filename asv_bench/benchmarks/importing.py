@@ -1,0 +1,3 @@
+"""See `pcbench.benchmarks.importing`."""
+
+from pcbench.benchmarks.importing import *

@@ -1,0 +1,3 @@
+"""See `pcbench.benchmarks.inference`."""
+
+from pcbench.benchmarks.inference import *

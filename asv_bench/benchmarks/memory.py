@@ -1,0 +1,3 @@
+"""See `pcbench.benchmarks.memory`."""
+
+from pcbench.benchmarks.memory import *

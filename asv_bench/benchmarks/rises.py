@@ -1,0 +1,3 @@
+"""See `pcbench.benchmarks.rises`."""
+
+from pcbench.benchmarks.rises import *

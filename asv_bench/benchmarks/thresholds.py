@@ -1,0 +1,3 @@
+"""See `pcbench.benchmarks.thresholds`."""
+
+from pcbench.benchmarks.thresholds import *

@@ -1,0 +1,3 @@
+"""See `pcbench.benchmarks.training`."""
+
+from pcbench.benchmarks.training import *

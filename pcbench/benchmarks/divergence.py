@@ -1,0 +1,89 @@
+r"""How often inference diverges on drawn problems at a step size that is stable in theory.
+
+In a linear network every step below \(2/\lambda_{\max}\) of the activity Hessian lowers the energy (theory E5), so at
+0.9 of it the rate is 0 for a correct implementation.  For tanh, whose slopes are at most 1, the same threshold, that of
+the linear network with the same weights, is a rule of thumb and no theorem: there the rate is a property of the field's
+habits, to be watched.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+
+from pcbench import oracle, theory
+from pcbench.benchmarks.process import Benchmark, claimed, need, subject, unit
+from pcbench.benchmarks.settings import settings
+from pcbench.errors import ContractError
+from pcbench.laws.tools import case
+from pcbench.network import Network
+from pcbench.problem import Problem
+from pcbench.subject import Subject
+
+__all__ = ["Divergence"]
+
+STEPS, FRACTION = 64, 0.9
+_SHAPES = ((16, 3, 4), (32, 6, 8), (8, 16, 4), (64, 4, 16))
+"""Width, depth and batch; few, because each may cost a compilation."""
+
+
+class Divergence(Benchmark):
+    """The fraction of drawn problems on which inference ends above the energy it began with, or with no number."""
+
+    params = (("linear", "tanh"),)
+    param_names = ("activation",)
+
+    def setup(self, activation: str) -> None:
+        """Whether the implementation claims the activation, and takes a start."""
+        need()
+        if reason := subject().refuses(claimed(drawn(activation, 1)[0])):
+            raise NotImplementedError(reason)
+        if "start" not in subject().offers:
+            raise NotImplementedError("infer takes no start")
+
+    @unit("fraction")
+    def track_rate(self, activation: str) -> float:
+        """From 0 to 1; over 24 problems in the small grid, 200 in the full one."""
+        return rate(subject(), [claimed(p) for p in drawn(activation, 200 if settings().full else 24)])
+
+
+def drawn(activation: str, count: int) -> list[Problem]:
+    """Problems of several shapes and of random scales of weights and data, the same for every commit."""
+    random, problems = Random(20260207), []
+    for seed in range(count):
+        width, depth, batch = _SHAPES[seed % len(_SHAPES)]
+        problems.append(Problem(
+            input_dim=width // 2, width=width, depth=depth, output_dim=4, batch=batch, activation=activation,
+            parameterisation="mupc", weight_scale=random.choice((0.3, 1.0, 3.0)),
+            data_scale=random.choice((0.1, 1.0, 10.0)), seed=seed, steps=STEPS,
+        ))  # fmt: skip
+    return problems
+
+
+def rate(subject: Subject, problems: list[Problem]) -> float:
+    """The fraction of problems on which inference diverges."""
+    return sum(diverges(subject, problem) for problem in problems) / len(problems)
+
+
+def diverges(subject: Subject, problem: Problem) -> bool:
+    """Whether the energy is higher, or no number, after the steps from random activities.
+
+    pcbench's own energy of the activities is compared, whatever the implementation reports.  Rounding may not count:
+    an energy of the size of its own rounding error could rise, but from random activities it starts far above.
+    """
+    network, x, y = case(problem)
+    step = FRACTION * theory.step_size_threshold(linear(problem))
+    start = problem.activities()
+    before = oracle.energy(network, x, y, start)
+    try:
+        end = subject.infer(network, x, y, problem.steps, step, start).activities
+    except ContractError:  # what is not finite is no answer
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        return not oracle.energy(network, x, y, end) <= before
+
+
+def linear(problem: Problem) -> Network:
+    """The network of a problem with the identity in the place of its activation."""
+    return problem.replace(activation="linear", placement="before-weight").network()

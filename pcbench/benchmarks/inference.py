@@ -1,0 +1,29 @@
+"""How long inference takes: seconds of one step of one sample, so that less is better and grids can be compared.
+
+The throughput is one over it.
+"""
+
+from __future__ import annotations
+
+from pcbench.benchmarks import nets
+from pcbench.benchmarks.process import Benchmark, measured, need, unit
+from pcbench.benchmarks.settings import settings
+
+__all__ = ["Inference"]
+
+
+class Inference(Benchmark):
+    """Simultaneous steps from the feedforward pass."""
+
+    params = (nets.nets(settings().full), nets.dtypes(settings().full))
+    param_names = ("net", "dtype")
+
+    def setup(self, net: str, dtype: str) -> None:
+        """Whether the implementation claims this dtype."""
+        need(nets.problem(net, dtype))
+
+    @unit("s")
+    def track_seconds_per_sample_step(self, net: str, dtype: str) -> float:
+        """Seconds."""
+        problem = nets.problem(net, dtype)
+        return measured("infer", problem, problem.steps * problem.batch)["seconds"]
