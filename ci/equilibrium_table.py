@@ -89,7 +89,7 @@ def linear(quick: bool) -> bool:
         seconds = time.perf_counter() - begin
         slopes = activity_gradients_from(network, network.bottom(input), target, state.activities)
         slopes = np.abs(np.asarray(slopes)).max()
-    errors = np.abs(np.asarray(target) - np.asarray(network.forward(input)[1])).max()
+        errors = np.abs(np.asarray(target) - np.asarray(network.forward(input)[1])).max()
     print("| N | L | B | K | seconds | seconds of a BP gradient | largest dF/dz over largest output error |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     print(f"| {problem.width} | 32 | 64 | 10 | {seconds:.2f} | {gradient_seconds:.2f} | {slopes / errors:.1e} |")
