@@ -3,6 +3,7 @@
 
     python ci/mutants.py                       # standard profile, two processes; writes ci/kill-matrix.{json,md}
     python ci/mutants.py --only half-lost      # one of them, printed and not written
+    python ci/mutants.py --named --kind architectures   # mutants by the laws that must kill them alone; printed
     python ci/mutants.py --kind architectures  # CNNs and transformers, smoke profile; ci/kill-matrix-architectures.*
 
 Exit code 1 if a mutant survives, a law that should kill a mutant does not, a mutant breaks down instead of answering
@@ -291,6 +292,25 @@ def run_all(names: list[str], control: Row, how: Profile, seed: int, workers: in
     return sorted(rows, key=lambda row: names.index(row.name))
 
 
+def run_named(names: list[str], kind: str, how: Profile, seed: int, workers: int) -> int:
+    """Every mutant by the laws that it names, on problems drawn for it; the exit code."""
+    mutants = {name: m for name, m in catalogue().MUTANTS.items() if name in names}
+    tasks = [(name, dict.fromkeys(m.expected), how, seed) for name, m in mutants.items()]
+    killing, survived = set[str](), list[str]()
+    for count, row in enumerate(in_processes(workers, tasks), start=1):
+        killing |= set(row.with_outcome("fail"))
+        survived += [f"{row.name} survives {law}: {out}" for law, out in row.outcomes.items() if out != "fail"]
+        print(
+            f"[{count}/{len(tasks)}] {row.name:40s} {len(row.with_outcome('fail'))} of {len(row.outcomes)}", flush=True
+        )
+    idle = [law for law in laws_of(kind) if law not in killing]
+    print(
+        "\n".join([*survived, *(f"law {law} kills nothing" for law in idle)])
+        or "every mutant dies by every law it names"
+    )
+    return 1 if survived or idle else 0
+
+
 def complaints(control: Row, rows: list[Row], complete: bool) -> list[str]:
     """Everything that makes the run fail, one sentence each."""
     package, found = catalogue(), []
@@ -424,6 +444,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the run (default: 1)")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2; 0: this one)")
     parser.add_argument("--only", action="append", metavar="NAME", help="one mutant or odd variant")
+    parser.add_argument(
+        "--named", action="store_true", help="ask only the laws that must kill a mutant, and no control"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "ci", help="folder of the two files (default: ci)")
     options = parser.parse_args(arguments)
     how, began = replace(profile(options.profile or PROFILES[options.kind]), shrink=False), time.perf_counter()
@@ -431,6 +454,8 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"--only {', '.join(sorted(unknown))}: needed one of {', '.join(known[options.kind])}")
 
+    if options.named:
+        return run_named(options.only or known[options.kind], options.kind, how, options.seed, options.workers)
     control = run_control(options.kind, how, options.seed, options.workers)
     print(f"control: {len(control.with_outcome('pass'))} laws pass, {sum(control.seconds.values()):.0f} s", flush=True)
     for law in sorted(control.seconds, key=lambda law: -control.seconds[law])[:10]:
