@@ -20,6 +20,7 @@ from pcbench.reference import equilibrium_linear, equilibrium_nonlinear, gradien
 from pcbench.reference import inference as inference_module
 from pcbench.reference.compilation import compilations, counted_jit
 from pcbench.reference.equilibrium import Outcome
+from pcbench.reference.inference_groups import feedforward, grouped, grouped_activities
 from pcbench.reference.network import PCN
 from pcbench.version import __version__
 
@@ -48,7 +49,7 @@ def _run(
     """The state after `steps` steps from `start`, or from the feedforward pass, and what is wanted of it."""
     feedforward, output = network.forward(input)
     z = jax.numpy.where(given, start, feedforward)
-    if "steps" in want or want == _ALL:
+    if want == _ALL:
         z = inference_module.infer(network, input, target, z, steps, step_size)
     each, for_activities, for_weights = gradients.energies_and_gradients(network, input, target, z)
     answers = {
@@ -68,12 +69,19 @@ def _variants(network: PCN, input: Any, target: Any) -> tuple[Any, Any]:
 
 
 _train = counted_jit()(learning.train)
+_feedforward = counted_jit()(feedforward)
 
 
 class ReferencePCN:
-    """The built-in JAX reference behind the protocol of `pcbench.implementation`."""
+    """The built-in JAX reference behind the protocol of `pcbench.implementation`.
 
-    def __init__(self) -> None:
+    **Arguments:** `shared`, whether small problems share one program for all questions, which is compiled fast and runs
+    slowly: a conformance run asks thousands of questions of hundreds of shapes.  Without it every question has a
+    program of its own, compiled for speed: for whoever asks the same shapes again and again.
+    """
+
+    def __init__(self, *, shared: bool = True) -> None:
+        self._shared = shared
         self.manifest = Manifest(
             name="reference",
             library="pcbench",
@@ -118,8 +126,17 @@ class ReferencePCN:
         start: Activities | None = None,
     ) -> Inference:
         """The activities after `steps` simultaneous steps of `step_size` times each sample's gradient."""
-        state = self._state(network, input, target, "activities", start, steps, step_size)
-        return Inference(activities=list(state["activities"]))
+        work = _multiplications(network, len(input))
+        if self._shared and work <= _SMALL and steps * work < _LONG:
+            state = self._state(network, input, target, "activities", start, steps, step_size)
+            return Inference(activities=list(state["activities"]))
+        _check(network, input, target)
+        cut = grouped(network, len(input))
+        with jax.enable_x64(True):
+            z = _feedforward.well(cut, input) if start is None else grouped_activities(cut, start)
+            count, eta = np.int64(steps), network.dtype.type(step_size)
+            z = inference_module.settle_grouped.donating(cut, input, target, activities=z, steps=count, step_size=eta)
+            return Inference(activities=z.layers())
 
     def activity_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
@@ -196,20 +213,23 @@ class ReferencePCN:
         steps: int = 0,
         step_size: float = 0.0,
     ) -> dict[str, Any]:
-        """One answer about a state: small problems share one program for all, large ones compute what is asked."""
+        """One answer about a state: small problems share one program for all, others compute what is asked."""
         _check(network, input, target)
         pcn, real = PCN.from_network(network), network.dtype.type
-        work = input.shape[0] * sum(w.size for w in network.weights)
-        want = _ALL if work <= _SMALL else (wanted, "steps") if wanted == "activities" else (wanted,)
-        shape = (network.depth - 1, input.shape[0], network.dims[1])
+        shared = self._shared and _multiplications(network, len(input)) <= _SMALL
+        shape = (network.depth - 1, len(input), network.dims[1])
         stacked = np.zeros(shape, network.dtype) if start is None else np.stack(start)
         with jax.enable_x64(True):
-            program = _run.well if steps * work >= _LONG else _run
-            run = partial(program, pcn, input, target, stacked, np.bool_(start is not None))
-            answers = run(np.int64(steps), real(step_size), want=want)
+            run = partial(_run if self._shared else _run.well, pcn, input, target, stacked, np.bool_(start is not None))
+            answers = run(np.int64(steps), real(step_size), want=_ALL if shared else (wanted,))
             if wanted == "weight_gradients":
                 return {wanted: _unstacked(answers[wanted])}
             return {wanted: np.array(answers[wanted])}
+
+
+def _multiplications(network: Network, batch: int) -> int:
+    """Those of one pass."""
+    return batch * sum(w.size for w in network.weights)
 
 
 def _check(network: Network, input: np.ndarray, target: np.ndarray) -> None:
@@ -227,3 +247,8 @@ def _unstacked(weights: tuple[Any, Any, Any]) -> list[np.ndarray]:
 def implementation() -> ReferencePCN:
     """The reference, ready to be tested."""
     return ReferencePCN()
+
+
+def compiled_for_speed() -> ReferencePCN:
+    """The reference as one uses it for long or often: every program compiled for speed, whatever its size."""
+    return ReferencePCN(shared=False)

@@ -34,9 +34,9 @@ from pcbench.experiments.sweep import Point
 from pcbench.experiments.table import Row
 from pcbench.network import Network
 from pcbench.parameterisation import layer_scalings
-from pcbench.reference.inference import settle
-from pcbench.reference.layout import TIERS, cores, groups_for, prepared, product
-from pcbench.reference.network import PCN
+from pcbench.reference.inference import settle_grouped
+from pcbench.reference.inference_groups import feedforward, grouped
+from pcbench.reference.layout import TIERS, cores, prepared, product
 
 INPUT_DIM, OUTPUT_DIM, STEP_SIZE = 40, 10, 0.05
 _SQUARES = (1024, 1536)
@@ -168,28 +168,23 @@ def _case(point: Point) -> tuple[Network, np.ndarray, np.ndarray]:
     return network, draw(batch, INPUT_DIM), draw(batch, OUTPUT_DIM)
 
 
-def _feedforward(network: PCN, input: Any) -> jax.Array:
-    return jax.jit(lambda n, x: n.forward(x)[0])(network, input)
-
-
 def _reference(point: Point, network: Network, input: Any, target: Any, steppers: dict[str, Stepper]) -> Row:
     """The program behind long inference of the reference, compiled ahead so that compiling can be told from running."""
-    pcn, x, y = jax.device_put((PCN.from_network(network), input, target))
-    state = [_feedforward(pcn, x)]
+    cut, x, y = jax.device_put((grouped(network, len(input)), input, target))
+    state = [jax.jit(feedforward)(cut, x)]
     eta = np.dtype(point["dtype"]).type(STEP_SIZE)
     begin = time.perf_counter()
-    compiled = settle.donating.lower(pcn, x, y, activities=state[0], steps=1, step_size=eta, tier=point["tier"])
+    compiled = settle_grouped.donating.lower(cut, x, y, activities=state[0], steps=1, step_size=eta, tier=point["tier"])
     compiled = compiled.compile()
     seconds = time.perf_counter() - begin
 
-    def run(steps: int) -> jax.Array:
-        state[0] = compiled(pcn, x, y, activities=state[0], steps=steps, step_size=eta)  # goes on where it stopped
+    def run(steps: int) -> Any:
+        state[0] = compiled(cut, x, y, activities=state[0], steps=steps, step_size=eta)  # goes on where it stopped
         return state[0]
 
     steppers["reference"] = stepper(run)
     run(1)
-    groups = groups_for(network.depth - 2, point["width"], point["batch"])
-    return {"compile_seconds": seconds, "peak_bytes": _peak(compiled), "groups": groups}
+    return {"compile_seconds": seconds, "peak_bytes": _peak(compiled), "groups": len(cut.hidden)}
 
 
 def _plain(point: Point, network: Network, input: Any, target: Any, count: int, steppers: dict[str, Stepper]) -> Row:
@@ -198,7 +193,7 @@ def _plain(point: Point, network: Network, input: Any, target: Any, count: int, 
     Its one call is not set against one of a single step, whose program would take as long to compile again; that
     leaves the dispatch in, some tenths of a millisecond in `seconds`.
     """
-    z = list(_feedforward(jax.device_put(PCN.from_network(network)), input))
+    z = [jnp.asarray(a) for a in jax.jit(feedforward)(grouped(network, len(input)), input).layers()]
     weights, x, y = jax.device_put((network.weights, input, target))
     eta = np.dtype(point["dtype"]).type(STEP_SIZE)
     begin = time.perf_counter()

@@ -23,7 +23,14 @@ from jax import lax
 from pcbench.reference.activation import ACTIVATIONS
 from pcbench.reference.compilation import counted_jit
 from pcbench.reference.energy import output_loss
-from pcbench.reference.layout import Tier, cut, groups_for, prepared, product, strides
+from pcbench.reference.inference_groups import (
+    GroupedActivities,
+    GroupedPCN,
+    grouped,
+    grouped_activities,
+    stacked,
+)
+from pcbench.reference.layout import Tier, prepared, product, strides
 from pcbench.reference.network import PCN
 
 
@@ -33,16 +40,6 @@ class _Group(NamedTuple):
     weights: jax.Array
     scalings: jax.Array
     skips: jax.Array
-
-
-class _State(NamedTuple):
-    r"""\(z_1 \dots z_{L-2}\) by groups, `(g, batch, N)` each, and \(z_{L-1}\), `(batch, N)`.
-
-    Apart, because layers that share a batched product are then whole arrays and nothing is copied to be one.
-    """
-
-    below: tuple[jax.Array, ...]
-    top: jax.Array
 
 
 def infer(
@@ -61,24 +58,35 @@ def infer(
     **Arguments:** `groups`, into how many batched products the hidden layers go, by default what is fastest for these
     shapes; `tier`, the precision of the products of hidden layers, see `pcbench.reference.layout`.
     """
-    inner, batch, width = activities.shape[0] - 1, *activities.shape[1:]
-    if groups is None:
-        groups = groups_for(inner, width, batch)
-    bounds = cut(inner, groups)
-    weights = prepared(network.hidden, tier)
-    scalings, skips = network.scalings[1:-1, None, None], network.skips[:, None, None]
-    layers = [_Group(weights[i:j], scalings[i:j], skips[i:j]) for i, j in bounds]
-    bottom = network.bottom(input)
-
-    def step(state: _State) -> _State:
-        return _step(network, layers, bottom, target, state, step_size, tier)
-
-    start = _State(tuple(activities[i:j] for i, j in bounds), activities[-1])
-    final = _repeat(step, steps, start)
-    return jnp.concatenate([*final.below, final.top[None]])
+    cut = grouped(network, activities.shape[1], groups)
+    start = grouped_activities(cut, activities)
+    return stacked(infer_grouped(cut, input, target, start, steps, step_size, tier=tier))
 
 
-@counted_jit(static=("groups", "tier"), donate=("activities",))
+def infer_grouped(
+    network: GroupedPCN,
+    input: jax.Array,
+    target: jax.Array,
+    activities: GroupedActivities,
+    steps: jax.Array,
+    step_size: jax.Array,
+    *,
+    tier: Tier = "highest",
+) -> GroupedActivities:
+    """`infer` on a network and activities that are in groups already."""
+    ends = network.ends
+    scalings, skips = ends.scalings[1:-1, None, None], ends.skips[:, None, None]
+    weights = [prepared(hidden, tier) for hidden in network.hidden]
+    layers = [_Group(w, scalings[i:j], skips[i:j]) for w, (i, j) in zip(weights, network.bounds, strict=True)]
+    bottom = ends.bottom(input)
+
+    def step(state: GroupedActivities) -> GroupedActivities:
+        return _step(ends, layers, bottom, target, state, step_size, tier)
+
+    return _repeat(step, steps, activities)
+
+
+@counted_jit(static=("groups", "tier"))
 def settle(
     network: PCN,
     input: Any,
@@ -90,12 +98,31 @@ def settle(
     groups: int | None = None,
     tier: Tier = "highest",
 ) -> jax.Array:
-    """`infer` as a program of its own.
+    """`infer` as a program of its own; `settle.well` compiles it for speed whatever its size.
 
-    `settle.well` compiles it for speed whatever its size; `settle.donating` does too and takes the buffer of
-    `activities` for the answer, after which the caller's array is no more.
+    It cuts weights and activities into groups and so holds both twice; where that matters, `settle_grouped` does not.
     """
     return infer(network, input, target, activities, steps, step_size, groups=groups, tier=tier)
+
+
+@counted_jit(static=("tier",), donate=("activities",))
+def settle_grouped(
+    network: GroupedPCN,
+    input: Any,
+    target: Any,
+    activities: GroupedActivities,
+    steps: Any,
+    step_size: Any,
+    *,
+    tier: Tier = "highest",
+) -> GroupedActivities:
+    """`infer_grouped` as a program of its own.
+
+    `settle_grouped.donating` is compiled for speed whatever its size and takes the buffers of `activities`, by keyword,
+    for the answer, after which the caller's arrays are no more: besides weights and activities it then holds the
+    products of one group and a few arrays of one layer.
+    """
+    return infer_grouped(network, input, target, activities, steps, step_size, tier=tier)
 
 
 def _step(
@@ -103,10 +130,10 @@ def _step(
     layers: list[_Group],
     bottom: jax.Array,
     target: jax.Array,
-    state: _State,
+    state: GroupedActivities,
     step_size: jax.Array,
     tier: Tier,
-) -> _State:
+) -> GroupedActivities:
     """One simultaneous step; group after group, so that what one has made is still in the cache when it is used."""
     moved = []
     below = (state.below[0][0] if state.below else state.top) - bottom  # the error of the layer below the next group
@@ -122,7 +149,7 @@ def _step(
     def loss(top: jax.Array) -> jax.Array:
         return jnp.sum(network.precision * output_loss(network, network.output(top), target))
 
-    return _State(tuple(moved), state.top - step_size * (below + jax.grad(loss)(state.top)))
+    return GroupedActivities(tuple(moved), state.top - step_size * (below + jax.grad(loss)(state.top)))
 
 
 def _branch(
@@ -141,11 +168,11 @@ def _branch(
     return predicted, lambda e: group.scalings * product(derivative(e)[0], group.weights, transposed=False, tier=tier)
 
 
-def _repeat(step: Callable[[_State], _State], steps: jax.Array, start: _State) -> _State:
+def _repeat(step: Callable[[GroupedActivities], GroupedActivities], steps: jax.Array, start: GroupedActivities) -> GroupedActivities:
     """`steps` times `step`; on a GPU in strides of a known length, whose loop needs no word from the host."""
     stride = strides()
 
-    def times(count: Any, state: _State) -> _State:
+    def times(count: Any, state: GroupedActivities) -> GroupedActivities:
         return lax.fori_loop(0, count, lambda _, s: step(s), state)
 
     if stride == 1:

@@ -52,8 +52,8 @@ class PCN:
     loss: str = field(metadata={"static": True})
 
     @classmethod
-    def from_network(cls, network: Network) -> PCN:
-        """The same network with NumPy arrays of the network's dtype, hidden weights stacked (copied).
+    def from_network(cls, network: Network, *, hidden: bool = True) -> PCN:
+        """The same network with NumPy arrays of the network's dtype, hidden weights stacked (copied) or left out.
 
         **Raises:** `ProblemError` if hidden layers differ in width.
         """
@@ -63,7 +63,7 @@ class PCN:
                 f"hidden widths {sorted(widths)}: the reference stacks hidden layers, needed equal widths"
             )
         width, dtype = widths.pop(), network.dtype
-        inner = network.weights[1:-1]
+        inner = network.weights[1:-1] if hidden else ()
         return cls(
             first=network.weights[0],
             hidden=np.stack(inner) if inner else np.zeros((0, width, width), dtype),

@@ -1,0 +1,105 @@
+r"""A network and its activities cut into groups of neighbouring layers: the form in which inference works in place.
+
+To a compiler a slice of an array is another array, and so is a stack of several.  A program that is given the weights
+as `(L-2, N, N)` and multiplies by eight groups of them holds them twice, and one that gives back activities as
+`(L-1, batch, N)` holds those twice.  So both are cut before the program and put together after it, if anybody needs
+them so: the program takes the pieces, overwrites those of the activities one after another, and has no more besides
+than the products of a single group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from pcbench.network import Network
+from pcbench.reference.layout import cut, groups_for
+from pcbench.reference.network import PCN
+
+
+class GroupedPCN(NamedTuple):
+    r"""A network by groups.
+
+    **Arguments:** `ends`, the network without hidden weights, all scalings and skips included; `hidden`,
+    \(W_2 \dots W_{L-1}\) by groups, `(g, N, N)` each.
+    """
+
+    ends: PCN
+    hidden: tuple[Any, ...]
+
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        """The first hidden matrix of each group and the one behind its last."""
+        bounds, first = [], 0
+        for weights in self.hidden:
+            bounds.append((first, first + weights.shape[0]))
+            first += weights.shape[0]
+        return bounds
+
+
+class GroupedActivities(NamedTuple):
+    r"""\(z_1 \dots z_{L-2}\) by groups, `(g, batch, N)` each, a group being what its weights multiply, and
+    \(z_{L-1}\), `(batch, N)`."""
+
+    below: tuple[Any, ...]
+    top: Any
+
+    def layers(self) -> list[np.ndarray]:
+        """The activities as the protocol has them: one array `(batch, N)` of the caller's own for each layer."""
+        return [np.array(z) for group in self.below for z in np.asarray(group)] + [np.array(self.top)]
+
+
+def grouped(network: Network | PCN, batch: int, groups: int | None = None) -> GroupedPCN:
+    """The network in as many `groups`, by default what is fastest for such a batch; one of a single layer is a view.
+
+    **Raises:** `ProblemError` if hidden layers differ in width.
+    """
+    if isinstance(network, Network):
+        ends, matrices = PCN.from_network(network, hidden=False), network.weights[1:-1]
+    else:
+        ends = network.with_weights((network.first, network.hidden[:0], network.last))
+        matrices = network.hidden
+    if groups is None:
+        groups = groups_for(len(matrices), ends.first.shape[0], batch)
+    return GroupedPCN(ends, tuple(_together(matrices, i, j) for i, j in cut(len(matrices), groups)))
+
+
+def grouped_activities(network: GroupedPCN, activities: Any) -> GroupedActivities:
+    """The activities, `(L-1, batch, N)` or one array a layer, in the groups of the network."""
+    return GroupedActivities(tuple(_together(activities, i, j) for i, j in network.bounds), activities[-1])
+
+
+def stacked(activities: GroupedActivities) -> jax.Array:
+    """The activities as one array, `(L-1, batch, N)`."""
+    return jnp.concatenate([*activities.below, activities.top[None]])
+
+
+def feedforward(network: GroupedPCN, input: Any) -> GroupedActivities:
+    """The activities of the feedforward pass."""
+    ends = network.ends
+
+    def step(z: jax.Array, parameters: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
+        return ends.layer(*parameters, z), z
+
+    z, below = ends.bottom(input), []
+    for (i, j), weights in zip(network.bounds, network.hidden, strict=True):
+        scalings, skips = ends.scalings[1 + i : 1 + j], ends.skips[i:j]
+        if j - i == 1:  # a loop would copy the weights of its turn
+            below.append(z[None])
+            z = ends.layer(weights[0], scalings[0], skips[0], z)
+        else:
+            z, group = lax.scan(step, z, (weights, scalings, skips))
+            below.append(group)
+    return GroupedActivities(tuple(below), z)
+
+
+def _together(arrays: Sequence[Any] | Any, i: int, j: int) -> Any:
+    """Arrays `i` to `j` as one with a leading axis, without a copy where there is no need of one."""
+    if not isinstance(arrays, Sequence):
+        return arrays[i:j]
+    return arrays[i][None] if j - i == 1 else np.stack(arrays[i:j])
