@@ -14,7 +14,8 @@ from pcbench.problem import Problem
 from pcbench.reference import layout
 from pcbench.reference.compilation import compilations
 from pcbench.reference.gradients import activity_gradients_from
-from pcbench.reference.inference import settle
+from pcbench.reference.inference import settle, settle_grouped
+from pcbench.reference.inference_groups import feedforward, grouped, grouped_activities
 from pcbench.reference.network import PCN
 
 CASES = {
@@ -136,39 +137,106 @@ def test_new_values_of_equal_shape_do_not_retrace():
     assert compilations("settle") == before + 1
 
 
-def test_long_inference_costs_the_adapter_one_more_program(monkeypatch):
+def test_long_inference_costs_the_adapter_programs_of_its_own(monkeypatch):
     """If this fails, long inference on small arrays is compiled fast and runs slowly, or is compiled every time."""
     reference = implementation()
     problem = Problem(input_dim=2, width=3, depth=4, output_dim=3, batch=3, activation="tanh", seed=3)
     arrays = problem.network(), problem.input(), problem.target()
     short = reference.infer(*arrays, 5, 0.1).activities
-    before = compilations("_run")
+    before = {name: compilations(name) for name in ("_run", "settle_grouped", "feedforward")}
     monkeypatch.setattr("pcbench.adapters.reference._LONG", 1)
     reference.infer(*arrays, 5, 0.1)
     long = reference.infer(*arrays, 5, 0.1).activities
-    assert compilations("_run") == before + 1
-    assert all(np.abs(a - b).max() < 1e-13 for a, b in zip(short, long, strict=True))
+    given = reference.infer(*arrays, 2, 0.1, reference.infer(*arrays, 3, 0.1).activities).activities
+    assert [compilations(name) - n for name, n in before.items()] == [0, 1, 1]
+    for other in (long, given):
+        assert all(np.abs(a - b).max() < 1e-13 for a, b in zip(short, other, strict=True))
+
+
+def in_groups(problem: Problem, groups: int | None = None):
+    """A problem as `settle_grouped` takes it, on the device."""
+    network = grouped(problem.network(), problem.batch, groups)
+    z = grouped_activities(network, [jnp.array(a) for a in problem.activities()])
+    real = np.dtype(problem.dtype).type
+    return (network, problem.input(), problem.target()), {"activities": z, "steps": STEPS, "step_size": real(ETA)}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("groups", [1, 2, 99])
+def test_what_is_cut_outside_the_program_takes_the_same_steps(name, groups):
+    """If this fails, large networks are inferred otherwise than small ones."""
+    expected = by_definition(CASES[name])
+    allowed = 200 * np.finfo(CASES[name].dtype).eps * (1 + np.abs(expected).max())
+    with jax.enable_x64(True):
+        arrays, settings = in_groups(CASES[name], groups)
+        layers = settle_grouped.donating(*arrays, **settings).layers()
+    assert [z.shape for z in layers] == [expected[0].shape] * len(expected)
+    assert all(z.flags.writeable for z in layers)
+    assert np.abs(np.stack(layers) - expected).max() < allowed
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("groups", [1, 2, 99])
+def test_the_feedforward_pass_by_groups_is_that_of_the_definition(name, groups):
+    """If this fails, inference of large networks starts elsewhere."""
+    problem = CASES[name]
+    expected = np.stack(oracle.feedforward(problem.network(), problem.input()))
+    with jax.enable_x64(True):
+        layers = feedforward(grouped(problem.network(), problem.batch, groups), problem.input()).layers()
+    allowed = 50 * np.finfo(problem.dtype).eps * (1 + np.abs(expected).max())
+    assert np.abs(np.stack(layers) - expected).max() < allowed
+
+
+def test_cutting_copies_no_weights_of_groups_of_one():
+    """If this fails, a wide network is held twice before inference begins."""
+    network = CASES["tanh-before"].network()
+    alone = grouped(network, 3, 99)
+    assert [np.shares_memory(a, b) for a, b in zip(alone.hidden, network.weights[1:-1], strict=True)] == [True] * 5
+    assert alone.bounds == [(k, k + 1) for k in range(5)]
+    assert grouped(network, 3, 2).bounds == [(0, 2), (2, 5)]
+    stacked = grouped(PCN.from_network(network), 3, 2)
+    assert all((a == b).all() for a, b in zip(stacked.hidden, grouped(network, 3, 2).hidden, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "batch"), [(512, 4, 256), (512, 16, 64), (256, 4, 256), (128, 16, 512), (64, 32, 256)]
+)
+def test_inference_holds_weights_and_activities_and_at_most_one_copy(monkeypatch, width, depth, batch):
+    """If this fails, inference on large arrays runs out of memory where its definition does not ask for it.
+
+    The bytes are those the compiler planned: what it is given, what it gives back and what is not the same buffer, and
+    all arrays between, with no word about time.
+    """
+    monkeypatch.setattr(layout, "cores", lambda: 2)
+    problem = Problem(
+        input_dim=8, width=width, depth=depth, output_dim=4, batch=batch, activation="tanh", residual=True,
+        dtype="float32",
+    )  # fmt: skip
+    arrays, settings = in_groups(problem)
+    plan = settle_grouped.donating.lower(*arrays, **settings).compile().memory_analysis()
+    state = 4 * (depth - 1) * batch * width
+    once = state + 4 * sum(w.size for w in problem.network().weights)
+    assert plan.alias_size_in_bytes >= state
+    beside = plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes
+    assert beside <= once, f"{beside / once:.2f} of weights and activities"
 
 
 def test_only_a_call_that_donates_takes_the_callers_array():
     """If this fails, inference overwrites activities that somebody still holds."""
-    problem = CASES["silu-float32"]
-    network, x, y = PCN.from_network(problem.network()), problem.input(), problem.target()
-    given = np.stack(problem.activities())
-    kept = given.copy()
-    z = jnp.array(given)
-    for program in (settle, settle.well):
-        answer = program(network, x, y, z, STEPS, np.float32(ETA))
-        assert not z.is_deleted()
-        assert (np.asarray(z) == kept).all()
-    donated = settle.donating(network, x, y, activities=jnp.array(given), steps=STEPS, step_size=np.float32(ETA))
+    arrays, settings = in_groups(CASES["silu-float32"])
+    kept = settings["activities"].layers()
+    for program in (settle_grouped, settle_grouped.well):
+        answer = program(*arrays, **settings).layers()
+        assert not any(z.is_deleted() for z in jax.tree.leaves(settings["activities"]))
+        assert all((a == b).all() for a, b in zip(settings["activities"].layers(), kept, strict=True))
+    given = jax.tree.map(np.array, settings["activities"])
+    donated = settle_grouped.donating(*arrays, **settings).layers()
     # Other compilations may round the activation in another way.
-    assert np.abs(np.asarray(donated) - np.asarray(answer)).max() < 1e-5
-    mine = jnp.array(given)
-    settle.donating(network, x, y, activities=mine, steps=1, step_size=np.float32(ETA))
-    assert mine.is_deleted()
-    settle.donating(network, x, y, activities=given, steps=1, step_size=np.float32(ETA))
-    assert (given == kept).all()  # an array of NumPy is the caller's in any case
+    assert max(np.abs(a - b).max() for a, b in zip(donated, answer, strict=True)) < 1e-5
+    assert all(z.is_deleted() for z in jax.tree.leaves(settings["activities"]))
+    settle_grouped.donating(*arrays, **{**settings, "activities": given})
+    # Arrays of NumPy are the caller's in any case.
+    assert all((a == b).all() for a, b in zip(given.layers(), kept, strict=True))
 
 
 def test_bfloat16_is_as_far_from_float32_as_its_seven_bits():

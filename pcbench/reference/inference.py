@@ -168,7 +168,9 @@ def _branch(
     return predicted, lambda e: group.scalings * product(derivative(e)[0], group.weights, transposed=False, tier=tier)
 
 
-def _repeat(step: Callable[[GroupedActivities], GroupedActivities], steps: jax.Array, start: GroupedActivities) -> GroupedActivities:
+def _repeat(
+    step: Callable[[GroupedActivities], GroupedActivities], steps: jax.Array, start: GroupedActivities
+) -> GroupedActivities:
     """`steps` times `step`; on a GPU in strides of a known length, whose loop needs no word from the host."""
     stride = strides()
 
