@@ -201,8 +201,8 @@ def test_cutting_copies_no_weights_of_groups_of_one():
 @pytest.mark.parametrize(
     ("width", "depth", "batch"), [(512, 4, 256), (512, 16, 64), (256, 4, 256), (128, 16, 512), (64, 32, 256)]
 )
-def test_inference_holds_weights_and_activities_and_at_most_one_copy(monkeypatch, width, depth, batch):
-    """If this fails, inference on large arrays runs out of memory where its definition does not ask for it.
+def test_inference_holds_weights_once_and_activities_four_times_at_most(monkeypatch, width, depth, batch):
+    """If this fails, weights are copied, or activities that are given away are not overwritten.
 
     The bytes are those the compiler planned: what it is given, what it gives back and what is not the same buffer, and
     all arrays between, with no word about time.
@@ -215,10 +215,10 @@ def test_inference_holds_weights_and_activities_and_at_most_one_copy(monkeypatch
     arrays, settings = in_groups(problem)
     plan = settle_grouped.donating.lower(*arrays, **settings).compile().memory_analysis()
     state = 4 * (depth - 1) * batch * width
-    once = state + 4 * sum(w.size for w in problem.network().weights)
     assert plan.alias_size_in_bytes >= state
     beside = plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes
-    assert beside <= once, f"{beside / once:.2f} of weights and activities"
+    # The activation and the two products of every hidden layer, and some arrays of a layer in all.
+    assert beside <= 3 * state + 2 * state / (depth - 1), f"{beside / state:.2f} times the activities"
 
 
 def test_only_a_call_that_donates_takes_the_callers_array():

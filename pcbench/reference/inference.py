@@ -119,8 +119,8 @@ def settle_grouped(
     """`infer_grouped` as a program of its own.
 
     `settle_grouped.donating` is compiled for speed whatever its size and takes the buffers of `activities`, by keyword,
-    for the answer, after which the caller's arrays are no more: besides weights and activities it then holds the
-    products of one group and a few arrays of one layer.
+    for the answer, after which the caller's arrays are no more.  What it holds then is told in
+    `pcbench.reference.inference_groups`.
     """
     return infer_grouped(network, input, target, activities, steps, step_size, tier=tier)
 
