@@ -15,10 +15,11 @@ from pcbench import adapters, launching
 from pcbench.benchmarks import machine
 from pcbench.client import WorkerClient
 from pcbench.errors import ImplementationError, PcbenchError, UsageError
-from pcbench.experiments.table import replace_file
+from pcbench.experiments.table import replace_file, write_rows
 from pcbench.gating.display import Display
 from pcbench.gating.session import load_average
-from pcbench.leaderboard import conformance, measure
+from pcbench.judging import plain
+from pcbench.leaderboard import conformance, figure, measure, summary
 from pcbench.leaderboard.cases import Case, cases
 from pcbench.leaderboard.outcome import Board, CaseText, Entrant, Row, Standing
 from pcbench.leaderboard.quality import quality
@@ -36,7 +37,7 @@ class Settings:
     dtypes: tuple[str, ...]
     seed: int
     fraction: float = 0.8
-    threads: int | None = 1
+    threads: int = 1
     timeout: float = 120.0
     plan: measure.Plan = field(default_factory=measure.Plan)
     laws: tuple[str, ...] = conformance.LAWS
@@ -46,7 +47,7 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """What a reader of the report has to know, as plain JSON data."""
         names = ("dtypes", "seed", "fraction", "threads", "timeout", "laws", "reports")
-        return {**{name: getattr(self, name) for name in names}, **vars(self.plan)}
+        return plain({**{name: getattr(self, name) for name in names}, **vars(self.plan)})
 
 
 def parse(texts: Sequence[str]) -> list[Entrant]:
@@ -90,7 +91,7 @@ def run(given: Sequence[Entrant], settings: Settings, place: Path, display: Disp
     try:
         with _started(given, settings, display, board) as subjects:
             chosen = conformance.assign(reports, board.entrants)
-            board.machine = {**machine.record(settings.threads or 0, {}), "load_before": load}
+            board.machine = {**machine.record(settings.threads, {}), "load_before": load}
             board.cases = [_text(case) for case in todo]
             board.rows = [_row(case, e, subjects.get(e.name)) for case in todo for e in board.entrants]
             save()
@@ -102,6 +103,14 @@ def run(given: Sequence[Entrant], settings: Settings, place: Path, display: Disp
     board.machine = {**board.machine, "load_after": load_average()}
     save()
     return board
+
+
+def write(board: Board, place: Path) -> list[Path]:
+    """Table, Markdown and, if there is a curve, figures beside `bench.json`; all paths."""
+    pictures = figure.draw(board, place) if any(r.outcome == "measured" for r in board.rows) else []
+    write_rows(place / "bench.csv", summary.records(board))
+    replace_file(place / "bench.md", summary.markdown(board, pictures[-1].name if pictures else ""))
+    return [place / name for name in ("bench.json", "bench.csv", "bench.md")] + pictures
 
 
 @contextmanager
@@ -129,7 +138,7 @@ def _started(
                     "that rows can be told apart"
                 )
             subjects[name] = Subject(client)
-            board.entrants.append(replace(entrant, name=name, manifest=client.manifest.to_json()))
+            board.entrants.append(replace(entrant, name=name, manifest=plain(client.manifest.to_json())))
         yield subjects
 
 
