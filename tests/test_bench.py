@@ -118,7 +118,7 @@ def test_every_default_problem_descends_and_begins_above_the_loosest_gap():
     for problems, dtypes in ((cases.QUICK, ("float64",)), (cases.PROBLEMS, ("float32",))):
         for case in cases.cases(problems, dtypes, 0.8):
             network, x, y = case.arrays
-            z = NumpyPCN().infer(network, x, y, 32, case.problem.step_size).activities
+            z = NumpyPCN().infer(network, x, y, 256, case.problem.step_size).activities
             begins, ends = quality(case, case.start(), 0.0), quality(case, list(z), 0.0)
             assert begins.residual > 2e-3, case.name
             assert ends.residual < 0.5 * begins.residual, case.name
@@ -301,7 +301,12 @@ def test_one_that_breaks_in_a_round_keeps_whole_rounds():
 
 @pytest.mark.parametrize(
     ("values", "found"),
-    [([3.0], (3, 3, 3)), ([5.0, 1.0, 2.0, 4.0, 3.0], (3, 1, 5)), (list(range(1, 10)), (5, 2, 8)), ([1, 2], (1.5, 1, 2))],
+    [
+        ([3.0], (3, 3, 3)),
+        ([5.0, 1.0, 2.0, 4.0, 3.0], (3, 1, 5)),
+        (list(range(1, 10)), (5, 2, 8)),
+        ([1, 2], (1.5, 1, 2)),
+    ],
 )
 def test_the_interval_is_of_order_statistics(values, found):
     """If this fails, the bracket in the table has another coverage: 1 - 2 P(Bin(9, 1/2) <= 1) = 0.961 for nine."""
@@ -575,7 +580,7 @@ def test_nothing_that_conforms_is_code_1(place, monkeypatch):
         (["numpy", "--output", "mine.py"], "cannot be made"),
         (["numpy", "--output", "mine.py/below"], "cannot be made"),
         (["numpy", "--dtypes", "half"], "needed some of"),
-        (["numpy", "--problem", "N=3"], "N=3"),
+        (["numpy", "--problem", "N=3"], "a problem needs input_dim"),
         (["numpy", "--quick", "--problem", "D=1,N=1,L=2,K=1,B=1"], "leave out --problem"),
         (["numpy", "--tolerances", "2"], "needed numbers between 0 and 1"),
         (["numpy", "--conformance", "nothing.json"], "nothing.json"),
@@ -600,7 +605,7 @@ def test_the_help_lists_problems_and_exit_codes():
     for problem in cases.PROBLEMS.values():
         assert f"N={problem.width}, L={problem.depth}, {problem.batch} samples" in text
     for code in (0, 1, 2, 3, 130):
-        assert f"\n  {code} " in text
+        assert f"\n    {code} " in text
 
 
 # ---- data ------------------------------------------------------------------------------------------------------------
@@ -624,7 +629,11 @@ def test_a_board_comes_back_from_its_text_as_it_was():
     text = board.dumps()
     json.loads(text, parse_constant=lambda word: pytest.fail(word))
     assert Board.loads(text) == board
-    for bad, said in (("[]", "no leaderboard"), ("{", "no leaderboard"), (text.replace('"schema": 1', '"schema": 9'), "schema")):
+    for bad, said in (
+        ("[]", "no leaderboard"),
+        ("{", "no leaderboard"),
+        (text.replace('"schema": 1', '"schema": 9'), "schema"),
+    ):
         with pytest.raises(UsageError, match=said):
             Board.loads(bad)
 

@@ -8,6 +8,7 @@ the lower row tells them apart by speed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,8 +44,10 @@ def draw(board: Board, place: Path, name: str = "bench") -> list[Path]:
                 axis.axhline(tolerance, color=drawing.INK, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1)
             for row in chosen:
                 _curve(axis, row, names.index(row.implementation), against_seconds=line == 1)
+    heights = [h for row in rows for p in row.curve for h in (p.residual, p.gap or 0.0) if math.isfinite(h)]
     for axis in axes.flat:
-        axis.set_ylim(bottom=min(tolerances(board)) / 30)
+        # Below the smallest gap nobody asks, and what diverges must not squeeze the others.
+        axis.set_ylim(min(tolerances(board)) / 30, min(10.0, 3 * max([*heights, max(tolerances(board))])))
     _legend(axes[0, -1], rows, names)
     return [drawing.save(figure, place / f"{name}{suffix}", note=_note(board)) for suffix in (".svg", ".png")]
 

@@ -166,7 +166,9 @@ def _judge(
     """
     for entrant in board.entrants:
         for dtype in settings.dtypes:
-            open_ = [r for r in board.rows if (r.implementation, r.dtype, r.outcome) == (entrant.name, dtype, "not-run")]
+            open_ = [
+                r for r in board.rows if (r.implementation, r.dtype, r.outcome) == (entrant.name, dtype, "not-run")
+            ]
             if not open_:
                 continue
             display.stage(f"conformance of {entrant.name} in {dtype}")

@@ -113,7 +113,9 @@ def header(board: Board) -> list[tuple[str, str]]:
     plan, lasting = board.settings, board.machine.get("lasting", {})
     lines = [(e.name, _described(e)) for e in board.entrants]
     for s in board.standings:
-        lines.append((f"{s.implementation}, {s.dtype}", f"{'conforms' if s.conforms else 'withheld'}: {s.why} ({s.source})"))
+        lines.append(
+            (f"{s.implementation}, {s.dtype}", f"{'conforms' if s.conforms else 'withheld'}: {s.why} ({s.source})")
+        )
     lines += [
         ("machine", ", ".join(f"{k} {v}" for k, v in lasting.items() if v and k not in ("process", "flags", "gpus"))),
         ("GPUs", "; ".join(", ".join(gpu.values()) for gpu in lasting.get("gpus", ()))),
