@@ -34,20 +34,20 @@ def draw(board: Board, place: Path, name: str = "bench") -> list[Path]:
     problems = list(dict.fromkeys(row.case for row in rows))
     names = listed(rows)
     figure, axes = drawing.panels(2, len(problems), width=2.2 + 3.4 * len(problems), height=6.8, sharey="row")
+    heights = [h for row in rows for p in row.curve for h in (p.residual, p.gap or 0.0) if math.isfinite(h)]
+    for axis in axes.flat:
+        drawing.log_axes(axis)
+        # Below the smallest gap nobody asks, and what diverges must not squeeze the others.
+        axis.set_ylim(min(tolerances(board)) / 30, min(10.0, 3 * max([*heights, max(tolerances(board))])))
     for column, problem in enumerate(problems):
         chosen = [row for row in rows if row.case == problem]
         for line, (axis, x) in enumerate(zip(axes[:, column], ("steps", "seconds of the call, median"), strict=True)):
-            drawing.log_axes(axis)
             label = r"$F - F^*$ at most, over the loss" if column == 0 else ""
             drawing.describe(axis, title=problem if line == 0 else "", x=x, y=label)
             for tolerance in tolerances(board):
                 axis.axhline(tolerance, color=drawing.INK, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1)
             for row in chosen:
                 _curve(axis, row, names.index(row.implementation), against_seconds=line == 1)
-    heights = [h for row in rows for p in row.curve for h in (p.residual, p.gap or 0.0) if math.isfinite(h)]
-    for axis in axes.flat:
-        # Below the smallest gap nobody asks, and what diverges must not squeeze the others.
-        axis.set_ylim(min(tolerances(board)) / 30, min(10.0, 3 * max([*heights, max(tolerances(board))])))
     _legend(axes[0, -1], rows, names)
     return [drawing.save(figure, place / f"{name}{suffix}", note=_note(board)) for suffix in (".svg", ".png")]
 

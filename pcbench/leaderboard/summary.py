@@ -121,8 +121,8 @@ def header(board: Board) -> list[tuple[str, str]]:
         ("GPUs", "; ".join(", ".join(gpu.values()) for gpu in lasting.get("gpus", ()))),
         ("flags", ", ".join(f"{k}={v}" for k, v in lasting.get("flags", {}).items())),
         ("load", f"{board.machine.get('load_before')} before, {board.machine.get('load_after')} after"),
-        ("run", f"seed {board.seed}, {plan['rounds']} rounds in random order, {plan['threads']} threads a process, step "
-                f"size {plan['fraction']:g} of the stable one"),
+        ("run", f"seed {board.seed}, {plan['rounds']} rounds in random order, {plan['threads']} threads a process, "
+                f"step size {plan['fraction']:g} of the stable one"),
         ("time", f"{board.seconds:.0f} s from {board.started}, pcbench {board.pcbench}"),
         ("command", board.command),
     ]  # fmt: skip
