@@ -21,7 +21,7 @@ _HELP = r"""
 Problems by default, all residual under mupc, each in both dtypes:
   linear-medium  linear, N=64, L=8, 32 samples
   tanh-medium    tanh, N=64, L=8, 32 samples
-  deep-narrow    tanh, N=16, L=24, 16 samples
+  deep-narrow    tanh, N=16, L=16, 16 samples
   wide           tanh, N=512, L=4, 32 samples
 With --quick: linear-small and tanh-small, N=32, L=4, in float64.
 """
@@ -111,7 +111,7 @@ def bench(
         seed=secrets.randbits(32) if seed is None else seed, fraction=fraction, threads=threads, timeout=timeout,
         plan=Plan(
             rounds=rounds or (3 if quick else 5), tolerances=tolerances, seconds=seconds or (0.2 if quick else 1.0),
-            long_seconds=0.05 if quick else 0.2,
+            long_seconds=0.05 if quick else 0.5,
         ),
         reports=reports, command=shlex.join(["pcbench", *sys.argv[1:]]),
     )  # fmt: skip
@@ -140,6 +140,8 @@ def _print(console: Console, board: Any) -> None:
     console.print()
     console.print(summary.table(board))
     console.print()
+    for name, why in summary.reasons(board):
+        console.print(f"{name}: {why}", markup=False, soft_wrap=True)
 
 
 def _writable(directory: str) -> Path:

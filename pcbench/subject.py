@@ -143,7 +143,10 @@ class Subject:
         step_size: float,
         start: Activities | None = None,
     ) -> State:
-        """The state after `steps` steps of `step_size` per sample."""
+        """The state after `steps` steps of `step_size` per sample.
+
+        A reported energy may be infinite: squares overflow where activities, after steps that diverge, do not.
+        """
         c = self.manifest.conventions
         step = step_size * len(input) if c.step_size == "batch-mean" else step_size
         args = () if start is None else (self._outgoing(network, start),)
@@ -151,7 +154,9 @@ class Subject:
         for name in ("activities", "energy", "weight_gradients"):
             if not hasattr(answer, name):
                 raise ContractError(f"infer returned {type(answer).__name__}: needed pcbench.Inference(activities=...)")
-        energy = None if answer.energy is None else self._energy("infer (energy)", answer.energy, len(input))
+        energy = (
+            None if answer.energy is None else self._energy("infer (energy)", answer.energy, len(input), overflow=True)
+        )
         gradients = None
         if answer.weight_gradients is not None:
             gradients = self._weight_gradients("infer (weight_gradients)", answer.weight_gradients, network, len(input))
@@ -256,14 +261,14 @@ class Subject:
             raise ContractError(f"{what} returned {bad} of {value.size} values that are not finite")
         return np.array(value, dtype=np.float64, order="C")
 
-    def _energy(self, what: str, value: Any, batch: int) -> float:
+    def _energy(self, what: str, value: Any, batch: int, overflow: bool = False) -> float:
         if isinstance(value, np.ndarray) and value.shape != ():
             raise ContractError(f"{what} returned shape {value.shape}: needed a single number, reduced over the batch")
         try:
             number = float(value)
         except (TypeError, ValueError):
             raise ContractError(f"{what} returned {_describe(value)}: needed a number") from None
-        if not np.isfinite(number):
+        if not np.isfinite(number) and not (overflow and np.isinf(number)):
             raise ContractError(f"{what} returned {number}: needed a finite number")
         return number / self._energy_divisor(batch)
 

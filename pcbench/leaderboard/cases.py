@@ -27,7 +27,7 @@ PROBLEMS: dict[str, Problem] = {
         input_dim=32, width=64, depth=8, output_dim=10, batch=32, activation="tanh", residual=True, seed=1
     ),
     "deep-narrow": Problem(
-        input_dim=32, width=16, depth=24, output_dim=4, batch=16, activation="tanh", residual=True, seed=1
+        input_dim=32, width=16, depth=16, output_dim=4, batch=16, activation="tanh", residual=True, seed=1
     ),
     "wide": Problem(
         input_dim=32, width=512, depth=4, output_dim=10, batch=32, activation="tanh", residual=True, seed=1

@@ -33,13 +33,14 @@ class Plan:
     """How much is measured.
 
     **Arguments:** `rounds` of timing; `tolerances`, gaps over the loss, in falling order; `seconds` that the longest
-    call of a curve takes, about; `long_seconds`, that of the call by which a step is timed.
+    call of a curve takes, about; `long_seconds`, that of the call by which a step is timed: long, as what is compiled
+    may depend on the number of steps, and long runs are what throughput is about.
     """
 
     rounds: int = 5
     tolerances: tuple[float, ...] = (1e-2, 1e-4, 1e-6)
     seconds: float = 1.0
-    long_seconds: float = 0.2
+    long_seconds: float = 0.5
 
 
 class Runner:

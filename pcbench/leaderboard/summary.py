@@ -89,23 +89,30 @@ def records(board: Board) -> list[dict[str, Any]]:
 
 
 def table(board: Board) -> Table:
-    """The rows for a terminal, one section a problem."""
+    """The rows for a terminal, one section a problem; why rows are missing is told by `reasons`."""
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in headers(board):
-        left = name in ("problem", "dtype", "implementation", "verdict", "why")
-        shown.add_column(name, justify="left" if left else "right", overflow="fold")
+    for name in headers(board)[:-1]:
+        left = name in ("problem", "dtype", "implementation", "verdict")
+        shown.add_column(name, justify="left" if left else "right")
     before: tuple[str, str] | None = None
     for row in board.rows:
-        texts = list(cells(board, row))
+        texts = list(cells(board, row)[:-1])
         here = (row.case, row.dtype)
-        if before is not None and here != before:
-            shown.add_section()
         if here == before:
             texts[:2] = ["", ""]
         before = here
         marked = Text(texts[3], style=_STYLES.get(row.outcome, "yellow"))
         shown.add_row(*(Text(clean(t)) for t in texts[:3]), marked, *(Text(clean(t)) for t in texts[4:]))
     return shown
+
+
+def reasons(board: Board) -> list[tuple[str, str]]:
+    """Why rows are not measured, or what to know of them, each once, with the rows that it is about."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in board.rows:
+        if why := cells(board, row)[-1]:
+            found.setdefault((row.implementation, why), []).append(f"{row.case} {row.dtype}")
+    return [(f"{name} ({', '.join(places)})", clean(why)) for (name, why), places in found.items()]
 
 
 def header(board: Board) -> list[tuple[str, str]]:
