@@ -16,7 +16,7 @@ import numpy as np
 
 from pcbench.architecture import Architecture, Model
 from pcbench.architecture_problem import AnyProblem, ArchitectureProblem
-from pcbench.errors import ContractError
+from pcbench.errors import ContractError, NotFiniteError
 from pcbench.implementation import Manifest
 from pcbench.network import Activities, Network
 
@@ -143,10 +143,7 @@ class Subject:
         step_size: float,
         start: Activities | None = None,
     ) -> State:
-        """The state after `steps` steps of `step_size` per sample.
-
-        A reported energy may be infinite: squares overflow where activities, after steps that diverge, do not.
-        """
+        """The state after `steps` steps of `step_size` per sample."""
         c = self.manifest.conventions
         step = step_size * len(input) if c.step_size == "batch-mean" else step_size
         args = () if start is None else (self._outgoing(network, start),)
@@ -154,9 +151,7 @@ class Subject:
         for name in ("activities", "energy", "weight_gradients"):
             if not hasattr(answer, name):
                 raise ContractError(f"infer returned {type(answer).__name__}: needed pcbench.Inference(activities=...)")
-        energy = (
-            None if answer.energy is None else self._energy("infer (energy)", answer.energy, len(input), overflow=True)
-        )
+        energy = None if answer.energy is None else self._energy("infer (energy)", answer.energy, len(input))
         gradients = None
         if answer.weight_gradients is not None:
             gradients = self._weight_gradients("infer (weight_gradients)", answer.weight_gradients, network, len(input))
@@ -258,18 +253,18 @@ class Subject:
             raise ContractError(f"{what} returned {value.dtype}: needed {network.dtype}, the dtype of the weights")
         if not np.all(np.isfinite(value)):
             bad = int(np.size(value) - np.count_nonzero(np.isfinite(value)))
-            raise ContractError(f"{what} returned {bad} of {value.size} values that are not finite")
+            raise NotFiniteError(f"{what} returned {bad} of {value.size} values that are not finite")
         return np.array(value, dtype=np.float64, order="C")
 
-    def _energy(self, what: str, value: Any, batch: int, overflow: bool = False) -> float:
+    def _energy(self, what: str, value: Any, batch: int) -> float:
         if isinstance(value, np.ndarray) and value.shape != ():
             raise ContractError(f"{what} returned shape {value.shape}: needed a single number, reduced over the batch")
         try:
             number = float(value)
         except (TypeError, ValueError):
             raise ContractError(f"{what} returned {_describe(value)}: needed a number") from None
-        if not np.isfinite(number) and not (overflow and np.isinf(number)):
-            raise ContractError(f"{what} returned {number}: needed a finite number")
+        if not np.isfinite(number):
+            raise NotFiniteError(f"{what} returned {number}: needed a finite number")
         return number / self._energy_divisor(batch)
 
     def _energy_divisor(self, batch: int) -> float:

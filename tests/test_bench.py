@@ -165,7 +165,8 @@ def test_the_curve_of_a_slow_implementation_is_the_closed_form():
     assert closed_form(0.8, row.curve[-1].steps) <= 1e-4 < closed_form(0.8, row.curve[-2].steps)
     assert row.stopped == "certified to 0.0001"
     assert slow.done == 9 * sum(slow.asked)
-    one_round = [1, 1 + row.more_steps, *(p.steps for p in row.curve)]
+    one_round = [1, *(p.steps for p in row.curve)]  # the longest call of the curve is the one that times a step
+    assert row.more_steps == row.curve[-1].steps - 1
     assert slow.asked[-3 * len(one_round) :] == 3 * one_round
     assert all(len(p.seconds) == 3 for p in row.curve)
     assert len(row.short) == len(row.long) == 3
@@ -202,7 +203,7 @@ def test_the_solver_is_certified_by_the_harness():
     assert believed.gap == pytest.approx(squared_gain(), rel=1e-9)
     assert len(honest.seconds) == 3
     board = made_board([rows["believed"]])
-    assert any(cell.startswith("not there: gap") for cell in summary.cells(board, rows["believed"]))
+    assert any(cell.startswith("not there (") for cell in summary.cells(board, rows["believed"]))
 
 
 def test_single_precision_is_certified_as_what_it_is():

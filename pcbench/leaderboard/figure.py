@@ -64,13 +64,17 @@ def _curve(axis: Axes, row: Row, place: int, *, against_seconds: bool) -> None:
     joined = [p for p in points if p.gap is None]
     if joined:
         joined += certified[:1] if certified and certified[0].steps > joined[-1].steps else []
-        heights = [p.residual if p.gap is None else p.gap for p in joined]
+        heights = [_height(p) for p in joined]
         axis.plot([at(p) for p in joined], heights, ":", color=color, linewidth=1.0, marker=".", markersize=2.5)
     axis.plot(
-        [at(p) for p in certified], [p.gap for p in certified], color=color, marker=marker,
+        [at(p) for p in certified], [_height(p) for p in certified], color=color, marker=marker,
         linestyle=(0, (4, 2)) if single else "-", linewidth=1.2, markersize=_SIZES[min(place, len(_SIZES) - 1)],
         markerfacecolor="white" if single else color, markeredgewidth=0.9,
     )  # fmt: skip
+
+
+def _height(point: Point) -> float:
+    return point.residual if point.gap is None else point.gap
 
 
 def _legend(axis: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:

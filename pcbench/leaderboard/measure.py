@@ -130,6 +130,7 @@ def _first(case: Case, runner: Runner, row: Row, plan: Plan) -> None:
         if row.stopped:
             break
         steps *= 2
+    row.more_steps = max(row.more_steps, row.curve[-1].steps - 1)
     if runner.solves:
         activities, outcome, evaluations, _ = runner.equilibrium()
         found = quality(case, activities)
@@ -148,8 +149,9 @@ def _stop(arrived: bool, steps: int, seconds: float, plan: Plan) -> str:
 
 def _round(case: Case, runner: Runner, row: Row, plan: Plan) -> None:
     """The time of everything once more, kept only if the round is whole."""
-    short, long = runner.step(1), runner.step(1 + row.more_steps)
+    short, longest = runner.step(1), 1 + row.more_steps
     curve = [runner.step(point.steps) for point in row.curve]
+    long = curve[-1] if row.curve[-1].steps == longest else runner.step(longest)
     solved = runner.equilibrium()[3] if row.equilibrium is not None else None
     row.short.append(short)
     row.long.append(long)

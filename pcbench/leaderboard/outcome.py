@@ -58,8 +58,8 @@ class Row:
 
     **Arguments:** `case` and `dtype`; `implementation` by name; `outcome` from `OUTCOMES` and `why` in a sentence;
     `first_call` in seconds, compilation included; `short`, seconds of calls with one step, `long` with
-    `1 + more_steps`, one a round; `curve` in order of steps, `stopped` says why it ends; `equilibrium` or None;
-    `notes` for whoever compares.
+    `1 + more_steps`, the longest there are, one a round; `curve` in order of steps, `stopped` says why it ends;
+    `equilibrium` or None; `notes` for whoever compares.
     """
 
     case: str

@@ -184,9 +184,9 @@ def _solved(solved: Solved, tolerance: float) -> str:
     if not solved.seconds:
         return ""
     if solved.gap is None:
-        return f"no certificate, residual {solved.residual:.0e}"
+        return f"uncertified ({solved.residual:.0e})"
     if solved.gap > tolerance:
-        return f"not there: gap {solved.gap:.0e}"
+        return f"not there ({solved.gap:.0e})"
     return f"{amount(interval(solved.seconds)[0], 's')} ({solved.gap:.0e})"
 
 
