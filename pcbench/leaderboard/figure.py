@@ -8,6 +8,7 @@ the lower row tells them apart by speed.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,11 +35,12 @@ def draw(board: Board, place: Path, name: str = "bench") -> list[Path]:
     problems = list(dict.fromkeys(row.case for row in rows))
     names = listed(rows)
     figure, axes = drawing.panels(2, len(problems), width=2.2 + 3.4 * len(problems), height=6.8, sharey="row")
-    heights = [h for row in rows for p in row.curve for h in (p.residual, p.gap or 0.0) if math.isfinite(h)]
+    heights = [h for row in rows for h in map(_height, row.curve) if 0 < h < math.inf]
+    lowest = min([max(min(heights), 1e-12), min(tolerances(board))]) / 3
     for axis in axes.flat:
         drawing.log_axes(axis)
-        # Below the smallest gap nobody asks, and what diverges must not squeeze the others.
-        axis.set_ylim(min(tolerances(board)) / 30, min(10.0, 3 * max([*heights, max(tolerances(board))])))
+        # What is lower than 1e-12, and what diverges, must not squeeze the others.
+        axis.set_ylim(lowest, min(10.0, 3 * max([*heights, max(tolerances(board))])))
     for column, problem in enumerate(problems):
         chosen = [row for row in rows if row.case == problem]
         for line, (axis, x) in enumerate(zip(axes[:, column], ("steps", "seconds of the call, median"), strict=True)):
@@ -60,17 +62,19 @@ def _curve(axis: Axes, row: Row, place: int, *, against_seconds: bool) -> None:
         return interval(point.seconds)[0] if against_seconds else float(point.steps)
 
     points = [p for p in row.curve if (p.seconds or not against_seconds) and 0 < p.residual < float("inf")]
-    certified = [p for p in points if p.gap is not None]
-    joined = [p for p in points if p.gap is None]
-    if joined:
-        joined += certified[:1] if certified and certified[0].steps > joined[-1].steps else []
-        heights = [_height(p) for p in joined]
-        axis.plot([at(p) for p in joined], heights, ":", color=color, linewidth=1.0, marker=".", markersize=2.5)
     axis.plot(
-        [at(p) for p in certified], [_height(p) for p in certified], color=color, marker=marker,
-        linestyle=(0, (4, 2)) if single else "-", linewidth=1.2, markersize=_SIZES[min(place, len(_SIZES) - 1)],
-        markerfacecolor="white" if single else color, markeredgewidth=0.9,
+        [at(p) for p in points], [_height(p) for p in points], ":", color=color, linewidth=1.0, marker=".",
+        markersize=2.5,
     )  # fmt: skip
+    for certified, run in itertools.groupby(points, lambda p: p.gap is not None):
+        if certified:
+            own = list(run)
+            axis.plot(
+                [at(p) for p in own], [_height(p) for p in own], color=color, marker=marker,
+                linestyle=(0, (4, 2)) if single else "-", linewidth=1.2,
+                markersize=_SIZES[min(place, len(_SIZES) - 1)], markeredgewidth=0.9,
+                markerfacecolor="white" if single else color,
+            )  # fmt: skip
 
 
 def _height(point: Point) -> float:

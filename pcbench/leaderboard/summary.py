@@ -23,7 +23,8 @@ EXPLAINED = (
     "single step, so without what a call costs besides; the median of the rounds and, in brackets, the order "
     "statistics that contain it with 93 % (the extremes of five rounds or fewer). call: what one call costs besides "
     "its steps. first call: with compilation. to a gap: seconds and steps of the shortest call, of 1, 2, 4, ... steps, "
-    "from which on pcbench's own theory certifies that the energy is within that fraction of the loss of its minimum. "
+    "from which on pcbench's own theory certifies that the energy is within that fraction of the loss of its minimum; "
+    "over: not by the longest call, because a longer one would take more than was allowed. "
     "equilibrium: seconds of the implementation's own solver and the gap that is certified for what it returns."
 )
 
@@ -176,7 +177,8 @@ def _arrival(row: Row, tolerance: float) -> str:
     reached = arrival(row, tolerance)
     if reached is not None:
         return f"{amount(reached[0], 's')} ({reached[1]})"
-    return "not reached"
+    timed = [point for point in row.curve if point.seconds]
+    return f"over {amount(interval(timed[-1].seconds)[0], 's')} ({timed[-1].steps})" if timed else "not reached"
 
 
 def _solved(solved: Solved, tolerance: float) -> str:
