@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from pcbench.cli_bench import bench
 from pcbench.cli_catalogue import adapters, laws, new_adapter
 from pcbench.cli_compare import compare
 from pcbench.cli_gate import gate
@@ -178,7 +179,7 @@ def split(patterns: tuple[str, ...]) -> list[str]:
     return [word for word in words if word]
 
 
-for command in (laws, replay, compare, adapters, new_adapter, phase, scaling, speed, gate):
+for command in (laws, replay, compare, adapters, new_adapter, phase, scaling, speed, bench, gate):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 
 from pcbench.architecture import Architecture, Model
 from pcbench.architecture_problem import AnyProblem, ArchitectureProblem
-from pcbench.errors import ContractError
+from pcbench.errors import ContractError, NotFiniteError
 from pcbench.implementation import Manifest
 from pcbench.network import Activities, Network
 
@@ -253,7 +253,7 @@ class Subject:
             raise ContractError(f"{what} returned {value.dtype}: needed {network.dtype}, the dtype of the weights")
         if not np.all(np.isfinite(value)):
             bad = int(np.size(value) - np.count_nonzero(np.isfinite(value)))
-            raise ContractError(f"{what} returned {bad} of {value.size} values that are not finite")
+            raise NotFiniteError(f"{what} returned {bad} of {value.size} values that are not finite")
         return np.array(value, dtype=np.float64, order="C")
 
     def _energy(self, what: str, value: Any, batch: int) -> float:
@@ -264,7 +264,7 @@ class Subject:
         except (TypeError, ValueError):
             raise ContractError(f"{what} returned {_describe(value)}: needed a number") from None
         if not np.isfinite(number):
-            raise ContractError(f"{what} returned {number}: needed a finite number")
+            raise NotFiniteError(f"{what} returned {number}: needed a finite number")
         return number / self._energy_divisor(batch)
 
     def _energy_divisor(self, batch: int) -> float:

@@ -57,6 +57,22 @@ def info() -> dict[str, Any]:
     }
 
 
+def hardware() -> dict[str, Any]:
+    """The device and the precision of products, as JAX or PyTorch say, if one is loaded; starts them if need be."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(Exception):  # a library that finds no device says so where it is used
+        if "jax" in sys.modules:
+            devices = sys.modules["jax"].devices()
+            found["device"] = f"{devices[0].platform} {devices[0].device_kind}".strip()
+            found["backend"] = devices[0].client.platform_version
+            found["matmul_precision"] = str(sys.modules["jax"].config.jax_default_matmul_precision)
+        elif "torch" in sys.modules:
+            torch = sys.modules["torch"]
+            found["device"] = f"gpu {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "cpu"
+            found["matmul_precision"] = str(torch.get_float32_matmul_precision())
+    return found
+
+
 def _serve(channel: frames.Channel, implementation: Any) -> None:
     networks: dict[int, Network] = {}
     snapshots: dict[int, Snapshot] = {}
@@ -72,7 +88,7 @@ def _serve(channel: frames.Channel, implementation: Any) -> None:
         meta: dict[str, Any] = {}
         try:
             if "info" in request:
-                answer = info()
+                answer = {**info(), **hardware()}
             else:
                 answer = invoke(implementation, request["call"], request["args"], request["kwargs"], meta, snapshots)
                 # the harness's clocks and memory figures mean nothing for this process

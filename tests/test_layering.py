@@ -22,6 +22,7 @@ LAYERS = {
     "profiles": 5, "runner": 5, "runner_process": 5, "journal": 5, "judging": 5, "known_failures": 5, "progress": 5,
     "placing": 5, "properties": 5, "architecture_strategies": 5,
     "benchmarks": 6, "experiments": 6, "cli": 6, "cli_catalogue": 6, "cli_compare": 6, "cli_gate": 6, "cli_options": 6,
+    "cli_bench": 6, "leaderboard": 6,
     "cli_phase": 6, "cli_replay": 6, "cli_scaling": 6, "cli_speed": 6, "cli_sweep": 6, "gating": 6,
 }  # fmt: skip
 
@@ -49,7 +50,8 @@ LIBRARIES = {
     "evidence": set(), "journal": set(), "profiles": set(), "report": set(), "report_files": set(),
     "report_text": {"rich"}, "progress": {"rich"}, "runner": set(), "runner_process": set(), "judging": set(),
     "known_failures": {"packaging"},
-    "cli": {"click", "rich"}, "cli_catalogue": {"click", "rich"}, "cli_compare": {"click", "rich"},
+    "cli": {"click", "rich"}, "cli_bench": {"click", "rich"}, "leaderboard": {"numpy", "matplotlib", "rich"},
+    "cli_catalogue": {"click", "rich"}, "cli_compare": {"click", "rich"},
     "cli_gate": {"click"}, "cli_options": {"click"}, "cli_phase": {"click", "rich"}, "cli_scaling": {"click", "rich"},
     "cli_speed": {"click", "rich"}, "cli_sweep": {"click", "distributed"}, "cli_replay": {"click", "rich"},
     "gating": {"numpy", "rich"},
