@@ -32,6 +32,10 @@ class Transport(Protocol):
         """The answer of one method, or an `ImplementationError`."""
         ...
 
+    def restart(self) -> None:
+        """Begin anew, as if nothing had been asked before."""
+        ...
+
     def close(self) -> None:
         """End the process, if there is one."""
         ...
@@ -60,12 +64,19 @@ class Subject:
     """An implementation, with its conventions undone.
 
     **Arguments:** `transport` runs it; `respawn` makes a second, fresh process of the same implementation, for laws
-    that compare processes, or is None where that is impossible.
+    that compare processes, or is None where that is impossible; `fresh_for_every_problem` asks whoever judges to
+    `forget` before each problem.
     """
 
-    def __init__(self, transport: Transport, respawn: Callable[[], Transport] | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        respawn: Callable[[], Transport] | None = None,
+        fresh_for_every_problem: bool = False,
+    ) -> None:
         self.transport = transport
         self.manifest = transport.manifest
+        self.fresh_for_every_problem = fresh_for_every_problem
         self._respawn = respawn
         self._elsewhere: Subject | None = None
         self.calls = 0
@@ -105,6 +116,13 @@ class Subject:
                 raise ContractError("no second process can be started for this implementation")
             self._elsewhere = Subject(self._respawn())
         return self._elsewhere
+
+    def forget(self) -> None:
+        """Begin anew with a fresh process, in which nothing has been asked before."""
+        if self._elsewhere is not None:
+            self._elsewhere.close()
+            self._elsewhere = None
+        self.transport.restart()
 
     def close(self) -> None:
         """End the implementation's processes."""

@@ -77,6 +77,8 @@ def replay(law: Law, subject: Subject, problem: AnyProblem) -> Measurement:
 
     **Raises:** `ImplementationError` if the implementation raised, crashed or timed out.
     """
+    if subject.fresh_for_every_problem:
+        subject.forget()
     try:
         return law.measure(subject, problem)
     except ContractError as error:
