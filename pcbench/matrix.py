@@ -5,7 +5,7 @@ It is made of the reports of `pcbench check`, one for each implementation; `matr
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,10 +116,10 @@ def _described(column: Column) -> dict[str, Any]:
 
 def seconds_by_group(report: Report) -> list[tuple[str, float]]:
     """Where the time went: seconds of judging, summed over runners, by group of laws; the longest first."""
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
     for verdict in report.verdicts:
         spent[verdict.law.partition(".")[0]] += verdict.seconds
-    return [(group, seconds) for group, seconds in spent.most_common() if seconds]
+    return sorted(((group, seconds) for group, seconds in spent.items() if seconds), key=lambda pair: -pair[1])
 
 
 # ---- Markdown --------------------------------------------------------------------------------------------------------

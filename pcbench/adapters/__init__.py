@@ -81,8 +81,10 @@ KNOWN: dict[str, AdapterEntry] = _entries(
 
 def known_failures_file(name: str) -> Path | None:
     """The file of the failures that are known of an adapter, for `pcbench check --known-failures`, if it has one."""
+    if name not in KNOWN:
+        return None
     path = Path(__file__).with_name(f"{name}-known-failures.json")
-    return path if name in KNOWN and path.exists() else None
+    return path if path.exists() else None
 
 
 def resolve(name_or_spec: str) -> str:
