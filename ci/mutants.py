@@ -4,6 +4,7 @@
     python ci/mutants.py                       # standard profile, two processes; writes ci/kill-matrix.{json,md}
     python ci/mutants.py --only half-lost      # one of them, printed and not written
     python ci/mutants.py --named --kind architectures   # mutants by the laws that must kill them alone; printed
+    python ci/mutants.py --named --through-worker       # the same in workers, as `pcbench check` runs them
     python ci/mutants.py --kind architectures  # CNNs and transformers, smoke profile; ci/kill-matrix-architectures.*
 
 Exit code 1 if a mutant survives, a law that should kill a mutant does not, a mutant breaks down instead of answering
@@ -44,6 +45,7 @@ from pcbench.properties.judge import as_worst, describe
 from pcbench import arrays
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.architecture_problem import AnyProblem, problem_from_line
+from pcbench.client import WorkerClient
 from pcbench.errors import ImplementationError
 from pcbench.evidence import BROKEN, Verdict, Worst, merge
 from pcbench.laws import REGISTRY, Law, Measurement, ladders
@@ -51,6 +53,9 @@ from pcbench.profiles import Profile, profile
 from pcbench.subject import Subject
 
 ROOT = Path(__file__).resolve().parent.parent
+THROUGH_WORKER = "MUTANTS_THROUGH_WORKER"
+"""Set in the environment of the processes that judge, if they are to put each mutant into a worker."""
+
 SIGNS = {"fail": "X", "contract": "c", "pass": ".", "inconclusive": "o", "not-applicable": " ", "untouched": "."}
 
 PROFILES = {"mlp": "standard", "architectures": "smoke"}
@@ -134,6 +139,17 @@ def draws_alike(implementation: Any) -> bool:
     return any(capabilities == control.manifest.capabilities for control in controls)
 
 
+def through_worker(name: str) -> Subject:
+    """A mutant in a process of its own, as `pcbench check` judges an implementation."""
+    made = factory(name)
+    tests = os.pathsep.join(filter(None, [str(ROOT / "tests"), os.environ.get("PYTHONPATH")]))
+
+    def start() -> WorkerClient:
+        return WorkerClient(f"{made.__module__}:{made.__qualname__}", env={"PYTHONPATH": tests})
+
+    return Subject(start(), respawn=start)
+
+
 def verdict_of_drawn(name: str, law: Law, how: Profile, seed: int, asked: list[str], called: set[str]) -> Verdict:
     """The verdict on problems that are drawn for this implementation; they are noted in `asked`.
 
@@ -144,12 +160,20 @@ def verdict_of_drawn(name: str, law: Law, how: Profile, seed: int, asked: list[s
         asked.append(problem.line())
         return law.measure(subject, problem)
 
-    subject = catalogue().register.subject_of(traced(called, control_of(law)) if name == "control" else factory(name))
+    if name == "control":
+        subject = catalogue().register.subject_of(traced(called, control_of(law)))
+    else:
+        subject = (
+            through_worker(name) if THROUGH_WORKER in os.environ else catalogue().register.subject_of(factory(name))
+        )
     parts = []
-    for group in [ladders.home(law.ladder, how.groups)] if law.ladder else range(how.groups):
-        parts.append(judge(replace(law, measure=noted), subject, how, seed, group))
-        if parts[-1].outcome in (*BROKEN, "not-applicable"):
-            break
+    try:
+        for group in [ladders.home(law.ladder, how.groups)] if law.ladder else range(how.groups):
+            parts.append(judge(replace(law, measure=noted), subject, how, seed, group))
+            if parts[-1].outcome in (*BROKEN, "not-applicable"):
+                break
+    finally:
+        subject.close()
     return merge(law.id, parts, how.needed(law.ladder))
 
 
@@ -447,6 +471,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--named", action="store_true", help="ask only the laws that must kill a mutant, and no control"
     )
+    parser.add_argument(
+        "--through-worker", action="store_true", help="with --named: each mutant in a worker of its own"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "ci", help="folder of the two files (default: ci)")
     options = parser.parse_args(arguments)
     how, began = replace(profile(options.profile or PROFILES[options.kind]), shrink=False), time.perf_counter()
@@ -454,6 +481,11 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"--only {', '.join(sorted(unknown))}: needed one of {', '.join(known[options.kind])}")
 
+    if options.through_worker and not options.named:
+        parser.error("--through-worker judges each mutant by the laws that must kill it: add --named")
+
+    if options.through_worker:
+        os.environ[THROUGH_WORKER] = "1"  # for the processes that judge
     if options.named:
         return run_named(options.only or known[options.kind], options.kind, how, options.seed, options.workers)
     control = run_control(options.kind, how, options.seed, options.workers)

@@ -11,9 +11,11 @@ from typing import Any
 import click
 from rich.console import Console
 
+from pcbench.cli_bench import bench
 from pcbench.cli_catalogue import adapters, laws, new_adapter
 from pcbench.cli_compare import compare
 from pcbench.cli_gate import gate
+from pcbench.cli_matrix import matrix
 from pcbench.cli_options import implementation_argument, orderly_termination, python_option
 from pcbench.cli_phase import phase
 from pcbench.cli_replay import replay
@@ -100,6 +102,15 @@ def main() -> None:
 @click.option("--junit", "junit_path", type=click.Path(), help="Write JUnit XML.")
 @click.option("--markdown", "markdown_path", type=click.Path(), help="Write Markdown for a pull request.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds for one call.  [default: 120]")
+@click.option("--cpu-limit", type=click.FloatRange(0, min_open=True), help="Seconds of CPU time for one call.")
+@click.option("--memory-limit", type=click.IntRange(1), help="MiB that a process of IMPL may allocate (Linux).")
+@click.option(
+    "--isolate",
+    type=click.Choice(("run", "law", "example")),
+    default="run",
+    show_default=True,
+    help="How long a process of IMPL lives: if it remembers what it should not, for one law or one example.",
+)
 @click.option("--in-process", is_flag=True, help="Run the implementation inside the runners, to debug it.")
 @click.option("--fresh", is_flag=True, help="Ignore the journal of an unfinished run.")
 @click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
@@ -115,6 +126,9 @@ def check(
     junit_path: str | None,
     markdown_path: str | None,
     timeout: float | None,
+    cpu_limit: float | None,
+    memory_limit: int | None,
+    isolate: str,
     in_process: bool,
     fresh: bool,
     quiet: bool,
@@ -145,6 +159,9 @@ def check(
             python=python,
             call_timeout=runner.CALL_TIMEOUT if timeout is None else timeout,
             in_process=in_process,
+            cpu_limit=cpu_limit,
+            memory_limit=memory_limit,
+            isolation=isolate,
             fresh=fresh,
             progress=progress.choose(console, quiet),
             known=entries,
@@ -178,7 +195,7 @@ def split(patterns: tuple[str, ...]) -> list[str]:
     return [word for word in words if word]
 
 
-for command in (laws, replay, compare, adapters, new_adapter, phase, scaling, speed, gate):
+for command in (laws, replay, compare, adapters, new_adapter, phase, scaling, speed, bench, gate, matrix):
     main.add_command(command)
 
 if __name__ == "__main__":

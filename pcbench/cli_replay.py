@@ -32,6 +32,7 @@ def replay(law: str, problem: str, impl: str, python: str | None, timeout: float
     from pcbench import adapters
     from pcbench.judging import open_subject
     from pcbench.laws import select
+    from pcbench.limits import Limits
     from pcbench.properties import replay as measure_law
 
     chosen = select([law])
@@ -41,7 +42,9 @@ def replay(law: str, problem: str, impl: str, python: str | None, timeout: float
         raise UsageError("--in-process runs the implementation in pcbench's own interpreter: leave out --python")
     case = problem_from_line(problem)
     console = Console(highlight=False)
-    subject = open_subject(adapters.resolve(impl), python=python, call_timeout=timeout, in_process=in_process)
+    subject = open_subject(
+        adapters.resolve(impl), python=python, limits=Limits(call_seconds=timeout), in_process=in_process
+    )
     try:
         show = Printer(console)
         show("law", chosen[0].id)

@@ -21,6 +21,7 @@ from pcbench import errors, frames, launching, loading, worker
 from pcbench.calling import ARGUMENTS, Snapshot, copied, invoke
 from pcbench.errors import AdapterError, PcbenchError, UsageError, WorkerCrashError
 from pcbench.implementation import OPTIONAL_METHODS, Inference, Manifest, methods_of
+from pcbench.limits import Limits
 from pcbench.network import Activities, Network
 
 _KEPT_NETWORKS = 8
@@ -94,6 +95,7 @@ class WorkerClient(Surface):
 
     - `spec`: see `pcbench.loading.load`; `python`: the interpreter, this one's for None.
     - `call_timeout`, `start_timeout`: seconds after which the worker and its children are killed.
+    - `cpu_limit`, `memory_limit`: see `pcbench.limits`; None for no limit.
     - `threads`: of the numerical libraries in the worker, None to leave them alone.
     - `env`: environment variables to add.
 
@@ -110,10 +112,12 @@ class WorkerClient(Surface):
         start_timeout: float = 120.0,
         threads: int | None = 1,
         env: Mapping[str, str] | None = None,
+        cpu_limit: float | None = None,
+        memory_limit: int | None = None,
     ) -> None:
         self.spec = spec
         self.python = launching.resolve_interpreter(python)
-        self.call_timeout = call_timeout
+        self.limits = Limits(call_seconds=call_timeout, cpu_seconds=cpu_limit, memory_mib=memory_limit)
         self.start_timeout = start_timeout
         self.last_meta = {}
         self._env = launching.environment(python is None, threads, env)
@@ -131,7 +135,7 @@ class WorkerClient(Surface):
         with self._lock:
             self.close()
             self._networks, self._drops = _Held(), []
-            self._process = launching.Process(self.python, self.spec, self._env)
+            self._process = launching.Process(self.python, self.spec, self._env, self.limits)
             self.starts += 1
             hello = self._exchange((), self.start_timeout, f"the start of {self.spec!r}")
             try:
@@ -168,7 +172,7 @@ class WorkerClient(Surface):
                 self.close()  # the worker has not been told what the books say of it
                 raise UsageError(f"{method} was given {error}") from None
             try:
-                return self._exchange(tuple(messages), self.call_timeout, method)
+                return self._exchange(tuple(messages), self.limits.call_seconds, method)
             finally:
                 if any(name.startswith("network") for name in self.last_meta.get("inputs_modified", ())):
                     for network in networks:
@@ -192,7 +196,7 @@ class WorkerClient(Surface):
         """Interpreter, platform and library versions of the worker; asked anew while it lives."""
         with self._lock:
             if self._process is not None:
-                self._info = self._exchange((frames.encode({"info": True}),), self.call_timeout, "info")
+                self._info = self._exchange((frames.encode({"info": True}),), self.limits.call_seconds, "info")
             return self._info
 
     @property
@@ -216,6 +220,8 @@ class WorkerClient(Surface):
         error = rebuilt(reply["error"])
         if what not in ARGUMENTS or isinstance(error, WorkerCrashError):  # no start, or memory ran out
             self.close()
+            if isinstance(error, WorkerCrashError) or "MemoryError" in str(error):
+                error.args = (f"{error}{launching.memory_limit(self.limits)}",)
         raise error
 
 

@@ -47,6 +47,10 @@ class ContractError(ImplementationError):
     """An answer had the wrong shape, type or dtype, was not finite, or an input was overwritten."""
 
 
+class NotFiniteError(ContractError):
+    """An answer held NaN or infinity."""
+
+
 class WorkerCrashError(ImplementationError):
     """The worker process ended, was killed, ran out of memory or sent bytes that are no frame."""
 

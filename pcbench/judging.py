@@ -24,11 +24,15 @@ from pcbench.errors import ImplementationError, PcbenchError
 from pcbench.evidence import BROKEN, Evidence
 from pcbench.laws import select, transitive_dependencies
 from pcbench.laws.base import Law
+from pcbench.limits import Limits
 from pcbench.profiles import PROFILES
 from pcbench.subject import Subject, Transport
 
 ENGINE = "pcbench.properties"
 """The module whose `judge` gathers evidence; tests of the runner put another in its place."""
+
+ISOLATIONS = ("run", "law", "example")
+"""How long a process of the implementation lives: for the whole run, for one law on one group, or for one problem."""
 
 _HEARTBEAT = 1.0
 _GRACE = 3.0
@@ -38,10 +42,13 @@ def open_subject(
     spec: str,
     *,
     python: str | None = None,
-    call_timeout: float | None = None,
+    limits: Limits | None = None,
     in_process: bool = False,
+    isolation: str = "run",
 ) -> Subject:
     """The implementation `spec` as the laws see it, in a process of its own unless `in_process`.
+
+    **Arguments:** `limits` of one call; `isolation`, how long that process lives, one of `ISOLATIONS`.
 
     **Raises:** whatever keeps it from starting, a `PcbenchError`.
     """
@@ -49,12 +56,18 @@ def open_subject(
 
     if in_process:
         return Subject(InProcess(spec))
-    options: dict[str, Any] = {} if call_timeout is None else {"call_timeout": call_timeout}
+    allowed = limits or Limits()
 
     def start() -> Transport:
-        return WorkerClient(spec, python=python, **options)
+        return WorkerClient(
+            spec,
+            python=python,
+            call_timeout=allowed.call_seconds,
+            cpu_limit=allowed.cpu_seconds,
+            memory_limit=allowed.memory_mib,
+        )
 
-    return Subject(start(), respawn=start)
+    return Subject(start(), respawn=start, fresh_for_every_problem=isolation == "example")
 
 
 def judge_one(
@@ -150,8 +163,13 @@ def _serve(channel: _Channel) -> int:
         subject = open_subject(
             config["spec"],
             python=config["python"],
-            call_timeout=config["call_timeout"],
+            limits=Limits(
+                call_seconds=config["call_timeout"],
+                cpu_seconds=config["cpu_limit"],
+                memory_mib=config["memory_limit"],
+            ),
             in_process=config["in_process"],
+            isolation=config["isolation"],
         )
     except PcbenchError as error:
         channel.send(event="failed", kind=type(error).__name__, message=str(error), stderr=_stderr_of(error))
@@ -176,6 +194,8 @@ def _group(
         if law.id in outcomes:
             continue
         channel.send(event="law", law=law.id, group=group)
+        if config["isolation"] == "law" and law.missing(subject) is None:
+            subject.forget()
         evidence = judge_one(engine, law, subject, config["profile"], config["seed"], group, outcomes)
         outcomes[law.id] = evidence.outcome
         channel.send(event="evidence", evidence=evidence.to_json())

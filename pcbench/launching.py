@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import json
 import os
 import select
 import shutil
@@ -22,6 +23,7 @@ from typing import Any
 
 from pcbench import frames
 from pcbench.errors import UsageError, WorkerCrashError, WorkerTimeoutError
+from pcbench.limits import Limits
 
 _TAIL_BYTES = 1 << 16
 _SLICE = 0.25  # seconds between looks at whether a silent worker is still alive
@@ -36,7 +38,7 @@ def refuse(text):
         "class": "UsageError", "message": text, "traceback": ""}}}}).encode("ascii")
     os.write(answer_fd, struct.pack("<4sIQ", b"PCB1", len(text), 0) + text)
     os._exit(0)
-answer_fd, directory, spec = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+answer_fd, directory, spec, limits = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 sys.argv = [spec]
 path, sys.path[:] = sys.path[:], [entry for entry in sys.path if entry]
 version = ".".join(str(n) for n in sys.version_info[:3])
@@ -55,7 +57,7 @@ sys.modules["pcbench"] = package
 found.loader.exec_module(package)
 from pcbench.worker import main
 sys.path[:] = path
-main(answer_fd, spec)
+main(answer_fd, spec, limits)
 """
 
 
@@ -140,12 +142,12 @@ class Process:
     **Raises:** (`exchange`) `WorkerTimeoutError` or `WorkerCrashError`, after which the process is gone.
     """
 
-    def __init__(self, python: str, spec: str, env: Mapping[str, str]) -> None:
+    def __init__(self, python: str, spec: str, env: Mapping[str, str], limits: Limits) -> None:
         request_read, request_write = os.pipe()
         answer_read, answer_write = os.pipe()
         noise_read, noise_write = os.pipe()
         package = str(Path(__file__).parent)
-        command = [python, "-c", BOOTSTRAP, str(answer_write), package, spec]
+        command = [python, "-c", BOOTSTRAP, str(answer_write), package, spec, json.dumps(vars(limits))]
         try:
             popen = subprocess.Popen(
                 command,
@@ -164,7 +166,7 @@ class Process:
             for descriptor in (request_read, answer_write, noise_write):
                 os.close(descriptor)
         os.set_blocking(request_write, False)
-        self._popen = popen
+        self._popen, self._limits = popen, limits
         self.tail = Tail(noise_read)
         self._channel = frames.Channel(answer_read, request_write, self._wait)
         self._poll = {answer_read: select.poll(), request_write: select.poll()}
@@ -218,7 +220,7 @@ class Process:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(timeout=seconds)
 
-    def _crashed(self, error: Exception, what: str) -> WorkerCrashError:
+    def _crashed(self, error: Exception, what: str) -> WorkerCrashError | WorkerTimeoutError:
         if not isinstance(error, frames.FrameError) or isinstance(error, frames.EndOfFrames):
             self._popen_wait(2.0)  # the pipe closes a moment before the process ends
         else:
@@ -227,13 +229,18 @@ class Process:
         self.end()
         self.tail.join(1.0)
         stderr = self.tail.text
+        if code == -signal.SIGXCPU:
+            text = f"{what} used more than {self._limits.cpu_seconds:g} s of CPU time: the worker was killed"
+            where = stderr.rpartition("(most recent call first):\n")[2].strip()  # what faulthandler printed
+            return WorkerTimeoutError(f"{text}; allow more time or a smaller problem\nit was here:\n{where}")
         garbage = isinstance(error, frames.FrameError) and not isinstance(error, frames.EndOfFrames)
         parts = [f"the worker sent {error}"] if garbage else []
         if code is None and not garbage:
             parts.append(f"the worker closed its pipe but did not end ({error})")
         elif code is not None:
             parts.append(f"the worker {ending(code, stderr)}")
-        return WorkerCrashError(f"{' and '.join(parts)} during {what}{last_words(stderr)}", stderr)
+        limited = "" if code is None else memory_limit(self._limits)
+        return WorkerCrashError(f"{' and '.join(parts)} during {what}{limited}{last_words(stderr)}", stderr)
 
 
 def ending(code: int, stderr: str = "") -> str:
@@ -247,6 +254,11 @@ def ending(code: int, stderr: str = "") -> str:
         name = f"signal {-code}"
     hint = " (out of memory? the kernel kills so when memory runs out)" if -code == signal.SIGKILL else ""
     return f"was killed by {name}{hint}"
+
+
+def memory_limit(limits: Limits) -> str:
+    """A clause that says how much memory the worker could have, if that was limited."""
+    return "" if limits.memory_mib is None else f" (its memory was limited to {limits.memory_mib} MiB)"
 
 
 def last_words(stderr: str) -> str:

@@ -130,7 +130,9 @@ class Network:
         return replace(self, weights=tuple(np.asarray(w, dtype=dtype) for w in self.weights))
 
     def folded(self) -> Network:
-        """The same function with the scalings multiplied into the weights, all scalings 1."""
+        """The same function with the scalings multiplied into the weights, all scalings 1; itself if they are."""
+        if all(a == 1.0 for a in self.scalings):
+            return self
         weights = tuple(
             np.asarray(np.float64(a) * w, dtype=self.dtype) for a, w in zip(self.scalings, self.weights, strict=True)
         )

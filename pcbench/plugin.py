@@ -221,8 +221,9 @@ class _State:
         """Start the implementation, and refuse known failures that are stale."""
         from pcbench.judging import open_subject
         from pcbench.known_failures import check_current
+        from pcbench.limits import Limits
 
-        self.subject = open_subject(self.spec, python=self.python, call_timeout=self.timeout)
+        self.subject = open_subject(self.spec, python=self.python, limits=Limits(call_seconds=self.timeout))
         self.manifest = self.subject.manifest.to_json()
         missing = {law.id: reason for law in self.laws if (reason := law.missing(self.subject)) is not None}
         check_current(list(self.expected.values()), self.manifest["library"], self.manifest["version"], missing)

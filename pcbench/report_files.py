@@ -12,7 +12,7 @@ from pcbench.progress import clean
 from pcbench.report import Report
 from pcbench.report_text import EXPLAINED, explanation, header_lines, number
 
-_MARKS = {"pass": "✅", "fail": "❌", "error": "💥", "timeout": "⏱️", "unexpected-pass": "❌", "expected-failure": "⚠️"}
+MARKS = {"pass": "✅", "fail": "❌", "error": "💥", "timeout": "⏱️", "unexpected-pass": "❌", "expected-failure": "⚠️"}
 _JUNIT_SKIPPED = ("not-applicable", "blocked", "not-run", "expected-failure")
 
 
@@ -103,17 +103,17 @@ def junit_xml(report: Report) -> str:
 
 def markdown_text(report: Report) -> str:
     """The report for a pull request: conclusion, failures in full, the rest folded away."""
-    lines = [f"## pcbench: {_inline(report.header.subject)}", "", f"**{report.conclusion}**", "", report.summary, ""]
+    lines = [f"## pcbench: {inline(report.header.subject)}", "", f"**{report.conclusion}**", "", report.summary, ""]
     for verdict in report.verdicts:
         if verdict.outcome not in EXPLAINED:
             continue
-        lines += [f"### {_MARKS.get(verdict.outcome, '❔')} {verdict.outcome} `{verdict.law}`", ""]
+        lines += [f"### {MARKS.get(verdict.outcome, '❔')} {verdict.outcome} `{verdict.law}`", ""]
         for name, value in explanation(report, verdict):
             if name in ("replay", "problem", "standard error") or "\n" in value:
                 fence = "~" * max(3, _longest_run(value, "~") + 1)
                 lines += [f"- {name}:", "", *(f"  {part}" for part in (fence, *value.splitlines(), fence)), ""]
             else:
-                lines.append(f"- {name}: {_inline(value)}")
+                lines.append(f"- {name}: {inline(value)}")
         lines.append("")
     lines += ["<details>", f"<summary>All {len(report.verdicts)} laws</summary>", ""]
     lines += [
@@ -122,16 +122,16 @@ def markdown_text(report: Report) -> str:
     ]
     for v in report.verdicts:
         judged = bool(v.examples or v.failure)
-        worst = f"`{v.worst.problem}`" if judged and v.worst.problem else _inline(_first_line(v.message))
+        worst = f"`{v.worst.problem}`" if judged and v.worst.problem else inline(_first_line(v.message))
         margin, examples, shapes = (number(v.worst.margin), v.examples, v.shapes) if judged else ("", "", "")
-        mark = _MARKS.get(v.outcome, "➖")
+        mark = MARKS.get(v.outcome, "➖")
         lines.append(f"| `{v.law}` | {mark} {v.outcome} | {margin} | {worst} | {examples} | {shapes} |")
     lines += ["", "</details>", "", "<details>", "<summary>Run</summary>", ""]
-    lines += [f"- {name}: {_inline(value)}" for name, value in header_lines(report)]
+    lines += [f"- {name}: {inline(value)}" for name, value in header_lines(report)]
     return "\n".join([*lines, "", "</details>", ""])
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
     """`text` on one line with what Markdown, its tables and HTML would read as markup taken literally."""
     text = clean(" ".join(text.split()))
     return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", text)

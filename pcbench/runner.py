@@ -22,10 +22,11 @@ from pcbench import known_failures, placing
 from pcbench.errors import UsageError, WorkerCrashError
 from pcbench.evidence import Evidence, Verdict, block, merge
 from pcbench.journal import Journal, key
-from pcbench.judging import ENGINE
+from pcbench.judging import ENGINE, ISOLATIONS
 from pcbench.known_failures import KnownFailure
 from pcbench.laws import REGISTRY, select, statistics, transitive_dependencies
 from pcbench.laws.base import Law
+from pcbench.limits import Limits
 from pcbench.profiles import profile as profile_named
 from pcbench.progress import Progress, Silent
 from pcbench.report import LawText, Report, RunHeader
@@ -53,6 +54,9 @@ class Plan:
     laws: tuple[str, ...]
     call_timeout: float
     in_process: bool
+    cpu_limit: float | None = None
+    memory_limit: int | None = None
+    isolation: str = "run"
     engine: str = ENGINE
 
     def settings(self) -> dict[str, Any]:
@@ -77,6 +81,9 @@ def run(
     python: str | None = None,
     call_timeout: float = CALL_TIMEOUT,
     in_process: bool = False,
+    cpu_limit: float | None = None,
+    memory_limit: int | None = None,
+    isolation: str = "run",
     journal_dir: str | Path | None = ".pcbench",
     fresh: bool = False,
     progress: Progress | None = None,
@@ -90,8 +97,10 @@ def run(
 
     **Arguments:** `seed` None draws one, or takes that of an unfinished run of the same command; `workers` runner
     processes, by default one for each CPU and not more than groups; `python` the interpreter of the implementation;
-    `call_timeout` seconds for one call; `in_process` runs it inside the runners; `journal_dir` None keeps no journal;
-    `fresh` ignores one; `known` failures are expected; `implementation` and `command` are what the report calls them.
+    `call_timeout` seconds for one call, `cpu_limit` of CPU time, `memory_limit` MiB (see `pcbench.limits`);
+    `in_process` runs it inside the runners; `isolation` is how long its processes live, one of
+    `judging.ISOLATIONS`; `journal_dir` None keeps no journal; `fresh` ignores one; `known` failures are expected;
+    `implementation` and `command` are what the report calls them.
 
     Ctrl-C ends the run and gives the partial report, whose header says so.
 
@@ -102,8 +111,11 @@ def run(
         raise UsageError(f"seed {seed!r}: needed an integer from 0 to 2**64 - 1")
     if workers is not None and workers < 1:
         raise UsageError(f"workers {workers!r}: needed an integer of at least 1")
-    if not call_timeout > 0:
-        raise UsageError(f"timeout {call_timeout!r}: needed a positive number of seconds")
+    Limits(call_seconds=call_timeout, cpu_seconds=cpu_limit, memory_mib=memory_limit)  # refuses what cannot be kept
+    if isolation not in ISOLATIONS:
+        raise UsageError(f"isolation {isolation!r}: needed one of {', '.join(ISOLATIONS)}")
+    if in_process and (cpu_limit is not None or memory_limit is not None or isolation != "run"):
+        raise UsageError("limits and isolation are of a process of its own: leave out in_process (--in-process)")
     selected = select(laws)
     if not selected:
         raise UsageError("there are no laws to judge")
@@ -115,6 +127,9 @@ def run(
         laws=tuple(law.id for law in selected),
         call_timeout=float(call_timeout),
         in_process=in_process,
+        cpu_limit=cpu_limit,
+        memory_limit=memory_limit,
+        isolation=isolation,
         engine=engine,
     )
     journal = None if journal_dir is None else Journal(journal_dir, key(spec, plan.settings()))
@@ -388,7 +403,8 @@ class _Run:
         # Interrupted before the implementation has introduced itself, nothing is known about it.
         info, manifest = self.ready.get("info", {}), self.ready.get("manifest", {})
         capabilities = manifest.get("capabilities", {})
-        counted = "compilations" in self.ready.get("offers", ())
+        # A process that is replaced takes the number of its compilations along.
+        counted = "compilations" in self.ready.get("offers", ()) and self.plan.isolation == "run"
         header = RunHeader(
             pcbench=__version__,
             law_set=law_set_hash(),

@@ -16,7 +16,7 @@ import numpy as np
 
 from pcbench.architecture import Architecture, Model
 from pcbench.architecture_problem import AnyProblem, ArchitectureProblem
-from pcbench.errors import ContractError
+from pcbench.errors import ContractError, NotFiniteError
 from pcbench.implementation import Manifest
 from pcbench.network import Activities, Network
 
@@ -30,6 +30,10 @@ class Transport(Protocol):
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """The answer of one method, or an `ImplementationError`."""
+        ...
+
+    def restart(self) -> None:
+        """Begin anew, as if nothing had been asked before."""
         ...
 
     def close(self) -> None:
@@ -60,12 +64,19 @@ class Subject:
     """An implementation, with its conventions undone.
 
     **Arguments:** `transport` runs it; `respawn` makes a second, fresh process of the same implementation, for laws
-    that compare processes, or is None where that is impossible.
+    that compare processes, or is None where that is impossible; `fresh_for_every_problem` asks whoever judges to
+    `forget` before each problem.
     """
 
-    def __init__(self, transport: Transport, respawn: Callable[[], Transport] | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        respawn: Callable[[], Transport] | None = None,
+        fresh_for_every_problem: bool = False,
+    ) -> None:
         self.transport = transport
         self.manifest = transport.manifest
+        self.fresh_for_every_problem = fresh_for_every_problem
         self._respawn = respawn
         self._elsewhere: Subject | None = None
         self.calls = 0
@@ -105,6 +116,13 @@ class Subject:
                 raise ContractError("no second process can be started for this implementation")
             self._elsewhere = Subject(self._respawn())
         return self._elsewhere
+
+    def forget(self) -> None:
+        """Begin anew with a fresh process, in which nothing has been asked before."""
+        if self._elsewhere is not None:
+            self._elsewhere.close()
+            self._elsewhere = None
+        self.transport.restart()
 
     def close(self) -> None:
         """End the implementation's processes."""
@@ -253,7 +271,7 @@ class Subject:
             raise ContractError(f"{what} returned {value.dtype}: needed {network.dtype}, the dtype of the weights")
         if not np.all(np.isfinite(value)):
             bad = int(np.size(value) - np.count_nonzero(np.isfinite(value)))
-            raise ContractError(f"{what} returned {bad} of {value.size} values that are not finite")
+            raise NotFiniteError(f"{what} returned {bad} of {value.size} values that are not finite")
         return np.array(value, dtype=np.float64, order="C")
 
     def _energy(self, what: str, value: Any, batch: int) -> float:
@@ -264,7 +282,7 @@ class Subject:
         except (TypeError, ValueError):
             raise ContractError(f"{what} returned {_describe(value)}: needed a number") from None
         if not np.isfinite(number):
-            raise ContractError(f"{what} returned {number}: needed a finite number")
+            raise NotFiniteError(f"{what} returned {number}: needed a finite number")
         return number / self._energy_divisor(batch)
 
     def _energy_divisor(self, batch: int) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import json
 import os
 import platform
 import resource
@@ -22,16 +23,18 @@ from typing import Any
 from pcbench import errors, frames
 from pcbench.calling import Snapshot, invoke
 from pcbench.implementation import methods_of
+from pcbench.limits import Limits, confine_memory, cpu_time
 from pcbench.loading import load
 from pcbench.network import Network
 
 _LIBRARIES = ("numpy", "scipy", "jax", "jaxlib", "torch", "equinox", "optax", "diffrax", "jpc", "pcx", "ngclearn")
 
 
-def main(answer_fd: int, spec: str) -> None:
+def main(answer_fd: int, spec: str, limits_json: str) -> None:
     """Load the implementation, say who it is, and answer requests until standard input closes."""
+    limits = Limits(**json.loads(limits_json))
     channel = frames.Channel(_claim_streams(answer_fd), answer_fd)
-    _prepare_process()
+    _prepare_process(limits)
     try:
         implementation = load(spec)
         manifest, methods = implementation.manifest, methods_of(implementation)
@@ -41,7 +44,7 @@ def main(answer_fd: int, spec: str) -> None:
         return
     channel.send(hello)
     with contextlib.suppress(frames.EndOfFrames, BrokenPipeError):
-        _serve(channel, implementation)
+        _serve(channel, implementation, limits)
 
 
 def info() -> dict[str, Any]:
@@ -57,7 +60,23 @@ def info() -> dict[str, Any]:
     }
 
 
-def _serve(channel: frames.Channel, implementation: Any) -> None:
+def hardware() -> dict[str, Any]:
+    """The device and the precision of products, as JAX or PyTorch say, if one is loaded; starts them if need be."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(Exception):  # a library that finds no device says so where it is used
+        if "jax" in sys.modules:
+            devices = sys.modules["jax"].devices()
+            found["device"] = f"{devices[0].platform} {devices[0].device_kind}".strip()
+            found["backend"] = devices[0].client.platform_version
+            found["matmul_precision"] = str(sys.modules["jax"].config.jax_default_matmul_precision)
+        elif "torch" in sys.modules:
+            torch = sys.modules["torch"]
+            found["device"] = f"gpu {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "cpu"
+            found["matmul_precision"] = str(torch.get_float32_matmul_precision())
+    return found
+
+
+def _serve(channel: frames.Channel, implementation: Any, limits: Limits) -> None:
     networks: dict[int, Network] = {}
     snapshots: dict[int, Snapshot] = {}
     while True:
@@ -72,9 +91,12 @@ def _serve(channel: frames.Channel, implementation: Any) -> None:
         meta: dict[str, Any] = {}
         try:
             if "info" in request:
-                answer = info()
+                answer = {**info(), **hardware()}
             else:
-                answer = invoke(implementation, request["call"], request["args"], request["kwargs"], meta, snapshots)
+                with cpu_time(limits.cpu_seconds):
+                    answer = invoke(
+                        implementation, request["call"], request["args"], request["kwargs"], meta, snapshots
+                    )
                 # the harness's clocks and memory figures mean nothing for this process
                 meta["peak_memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             reply = frames.encode({"ok": answer, "meta": meta})
@@ -115,12 +137,15 @@ def _exit_with_harness(request_fd: int) -> None:
     os._exit(0)
 
 
-def _prepare_process() -> None:
+def _prepare_process(limits: Limits) -> None:
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     faulthandler.enable()
     # the harness asks a hanging worker where it hangs before it kills it
     faulthandler.register(signal.SIGUSR1, all_threads=False, chain=False)
+    faulthandler.register(signal.SIGXCPU, all_threads=False, chain=True)  # print where, then end as it would have
+    if limits.memory_mib is not None:
+        confine_memory(limits.memory_mib)
 
 
 if __name__ == "__main__":  # pragma: no cover

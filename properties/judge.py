@@ -19,10 +19,11 @@ from pcbench.properties.reduce import reduce
 
 from pcbench import architecture_strategies, strategies
 from pcbench.architecture_problem import AnyProblem
-from pcbench.errors import ContractError, ImplementationError, TheoryError, WorkerTimeoutError
+from pcbench.errors import ContractError, ImplementationError, NotFiniteError, TheoryError, WorkerTimeoutError
 from pcbench.evidence import Evidence, Verdict, Worst, merge
 from pcbench.laws import ladders
 from pcbench.laws.base import Law, Measurement
+from pcbench.laws.tools import leaves_range
 from pcbench.profiles import Profile
 from pcbench.subject import Subject
 
@@ -76,9 +77,13 @@ def replay(law: Law, subject: Subject, problem: AnyProblem) -> Measurement:
 
     **Raises:** `ImplementationError` if the implementation raised, crashed or timed out.
     """
+    if subject.fresh_for_every_problem:
+        subject.forget()
     try:
         return law.measure(subject, problem)
     except ContractError as error:
+        if isinstance(error, NotFiniteError) and leaves_range(problem):
+            return Measurement(error=0.0, allowance=1.0, inconclusive="inference leaves the range of the dtype")
         return Measurement(error=float("inf"), allowance=0.0, details={"contract": str(error)})
     except TheoryError as error:  # a closed form refuses what it cannot describe, such as diverged activities
         return Measurement(error=0.0, allowance=1.0, inconclusive=f"no closed form: {error}"[:80])

@@ -147,7 +147,8 @@ def test_long_inference_costs_the_adapter_programs_of_its_own(monkeypatch):
     monkeypatch.setattr("pcbench.adapters.reference._LONG", 1)
     reference.infer(*arrays, 5, 0.1)
     long = reference.infer(*arrays, 5, 0.1).activities
-    given = reference.infer(*arrays, 2, 0.1, reference.infer(*arrays, 3, 0.1).activities).activities
+    third = list(reference.infer(*arrays, 3, 0.1).activities)
+    given = reference.infer(*arrays, 2, 0.1, third).activities
     assert [compilations(name) - n for name, n in before.items()] == [0, 1, 1]
     for other in (long, given):
         assert all(np.abs(a - b).max() < 1e-13 for a, b in zip(short, other, strict=True))
@@ -225,6 +226,7 @@ def test_only_a_call_that_donates_takes_the_callers_array():
     """If this fails, inference overwrites activities that somebody still holds."""
     arrays, settings = in_groups(CASES["silu-float32"])
     kept = settings["activities"].layers()
+    settings = {**settings, "activities": jax.tree.map(jax.numpy.array, settings["activities"])}  # on the device
     for program in (settle_grouped, settle_grouped.well):
         answer = program(*arrays, **settings).layers()
         assert not any(z.is_deleted() for z in jax.tree.leaves(settings["activities"]))

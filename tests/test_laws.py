@@ -63,6 +63,7 @@ IDS = [
     "contract.cross-entropy-finite-at-large-logits",
     "contract.deterministic",
     "contract.deterministic-across-processes",
+    "contract.goes-on-after-an-error",
     "contract.inputs-unmodified",
     "contract.nan-is-not-hidden",
     "contract.shapes-and-dtypes",

@@ -16,12 +16,13 @@ LAYERS = {
     "architecture_problem": 1,
     "oracle": 2, "rounding": 2, "theory": 2, "oracle_architectures": 2, "running_error": 2,
     "implementation": 3, "subject": 3, "frames": 3, "calling": 3, "launching": 3, "loading": 3, "worker": 3,
-    "client": 3, "reference": 3,
+    "client": 3, "limits": 3, "reference": 3,
     "laws": 4,
     "adapters": 5, "strategies": 5, "plugin": 5, "report": 5, "report_files": 5, "report_text": 5, "evidence": 5,
     "profiles": 5, "runner": 5, "runner_process": 5, "journal": 5, "judging": 5, "known_failures": 5, "progress": 5,
     "placing": 5, "properties": 5, "architecture_strategies": 5,
     "benchmarks": 6, "experiments": 6, "cli": 6, "cli_catalogue": 6, "cli_compare": 6, "cli_gate": 6, "cli_options": 6,
+    "cli_bench": 6, "leaderboard": 6, "cli_matrix": 6, "matrix": 6, "matrix_run": 6,
     "cli_phase": 6, "cli_replay": 6, "cli_scaling": 6, "cli_speed": 6, "cli_sweep": 6, "gating": 6,
 }  # fmt: skip
 
@@ -32,16 +33,18 @@ NEVER = [
     ({"reference"}, {"oracle", "rounding", "theory", "oracle_architectures", "running_error"}),
 ]
 # What runs in the interpreter of a third party, or decides what that interpreter is sent: no mathematics of ours.
-HARNESS = {"implementation", "frames", "calling", "launching", "loading", "worker", "client", "subject"}
+HARNESS = {
+    "implementation", "frames", "calling", "launching", "limits", "loading", "worker", "client", "subject",
+}  # fmt: skip
 FOREIGN = {
-    "errors", "arrays", "parameterisation", "network", "implementation", "frames", "calling", "loading", "worker",
-    "architecture", "gating.__init__", "gating.measure",
+    "errors", "arrays", "parameterisation", "network", "implementation", "frames", "calling", "limits", "loading",
+    "worker", "architecture", "gating.__init__", "gating.measure",
 }  # fmt: skip
 
 # Third-party libraries by module or package; whatever is not listed has NumPy only.
 LIBRARIES = {
     "errors": set(), "version": set(), "parameterisation": set(), "launching": set(), "loading": set(),
-    "placing": set(), "worker": {"numpy"},
+    "placing": set(), "limits": set(), "worker": {"numpy"},
     "reference": {"numpy", "jax", "equinox", "optimistix"},
     "strategies": {"hypothesis"}, "architecture_strategies": {"hypothesis"},
     "properties": {"hypothesis"}, "plugin": {"pytest"},
@@ -49,8 +52,10 @@ LIBRARIES = {
     "evidence": set(), "journal": set(), "profiles": set(), "report": set(), "report_files": set(),
     "report_text": {"rich"}, "progress": {"rich"}, "runner": set(), "runner_process": set(), "judging": set(),
     "known_failures": {"packaging"},
-    "cli": {"click", "rich"}, "cli_catalogue": {"click", "rich"}, "cli_compare": {"click", "rich"},
-    "cli_gate": {"click"}, "cli_options": {"click"}, "cli_phase": {"click", "rich"}, "cli_scaling": {"click", "rich"},
+    "cli": {"click", "rich"}, "cli_bench": {"click", "rich"}, "leaderboard": {"numpy", "matplotlib", "rich"},
+    "cli_catalogue": {"click", "rich"}, "cli_compare": {"click", "rich"},
+    "cli_gate": {"click"}, "cli_matrix": {"click", "rich"}, "matrix": set(), "matrix_run": set(),
+    "cli_options": {"click"}, "cli_phase": {"click", "rich"}, "cli_scaling": {"click", "rich"},
     "cli_speed": {"click", "rich"}, "cli_sweep": {"click", "distributed"}, "cli_replay": {"click", "rich"},
     "gating": {"numpy", "rich"},
     "experiments": {"numpy", "jax", "matplotlib", "rich", "scipy"},

@@ -157,6 +157,35 @@ def test_a_theory_that_refuses_decides_nothing():
     assert list(evidence.why) == ["no closed form: no such thing"]
 
 
+FAR = (
+    "D=1,N=13,L=5,K=4,B=2,activation=gelu-tanh,placement=after-weight,parameterisation=ntp,dtype=float32,"
+    "weight_law=low-rank,weight_scale=2.0,data_scale=1000.0,seed=209,steps=17,step_size=0.2"
+)
+"""Inference diverges to 5e21, whose cube float32 does not hold."""
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("id", ["inference.batch-size-changes-nothing", "contract.shapes-and-dtypes"])
+def test_where_the_dtype_ends_nan_decides_nothing(id):
+    """If this fails, an implementation that is right fails for the cube of 5e21 in float32, as the reference would.
+
+    NaN on a problem that stays in range is still a broken contract.
+    """
+
+    class Lost(NumpyPCN):
+        def infer(self, network, input, target, steps, step_size, start=None):
+            state = super().infer(network, input, target, steps, step_size, start)
+            return replace(state, activities=[np.full_like(z, np.nan) for z in state.activities])
+
+    far = Problem.from_line(FAR)
+    for implementation in (NumpyPCN(), Lost()):
+        measured = replay_law(REGISTRY[id], subject(implementation), far)
+        if isinstance(implementation, Lost) or id.startswith("inference"):
+            assert measured.inconclusive == "inference leaves the range of the dtype"
+    for near in (far.replace(steps=4), far.replace(dtype="float64")):
+        assert replay_law(REGISTRY[id], subject(Lost()), near).failed
+
+
 def test_not_applicable():
     """If this fails, an implementation is judged on what it does not claim."""
     evidence, seen = run(lambda p: BROKEN, needs=frozenset({"time-travel"}))

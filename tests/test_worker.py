@@ -63,6 +63,8 @@ CRASHES = {
     "Killed": (WorkerCrashError, r"killed by SIGKILL \(out of memory\?"),
     "OutOfMemory": (WorkerCrashError, r"out of memory: predict raised MemoryError: needed 1 TiB"),
     "Hangs": (WorkerTimeoutError, r"no answer to predict within 0.5 s(?s:.*)in sleep_for_ever"),
+    "TornAndGone": (WorkerCrashError, r"ended with exit status 5 during predict"),
+    "TornAndSilent": (WorkerTimeoutError, r"no answer to predict within 0.5 s"),
     "WritesGarbage": (WorkerCrashError, r"bytes that are no frame: b'Segmentation fault, said"),
 }
 

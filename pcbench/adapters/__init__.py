@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from pathlib import Path
 
 from pcbench.errors import UsageError
 
@@ -76,6 +77,14 @@ KNOWN: dict[str, AdapterEntry] = _entries(
     ),
 )
 """The adapters that come with pcbench, by name."""
+
+
+def known_failures_file(name: str) -> Path | None:
+    """The file of the failures that are known of an adapter, for `pcbench check --known-failures`, if it has one."""
+    if name not in KNOWN:
+        return None
+    path = Path(__file__).with_name(f"{name}-known-failures.json")
+    return path if path.exists() else None
 
 
 def resolve(name_or_spec: str) -> str:

@@ -28,13 +28,15 @@ _GPU = ("name", "driver_version", "clocks.max.sm", "power.limit", "compute_mode"
 _NOW = ("clocks.sm", "temperature.gpu", "utilization.gpu", "clocks_throttle_reasons.active")
 
 
-def record() -> dict[str, Any]:
-    """Everything about this machine and its settings that a time may depend on: `lasting`, and `now`."""
-    who = offer()
+def record(threads: int | None = None, process: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Everything about this machine and its settings that a time may depend on: `lasting`, and `now`.
+
+    `threads` of the numerical libraries and what is known of the measured `process`, by default those of asv's run.
+    """
     lasting = {
-        **host(settings().threads),
+        **host(settings().threads if threads is None else threads),
         "node": platform.node(),
-        "process": dict(who.host),
+        "process": dict(offer().host if process is None else process),
         "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
         "gpus": _nvidia(_GPU),
     }

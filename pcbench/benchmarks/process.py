@@ -25,6 +25,7 @@ from pcbench.gating.harness import Harness, Side, harness
 from pcbench.gating.rows import Task
 from pcbench.implementation import Manifest
 from pcbench.judging import open_subject
+from pcbench.limits import Limits
 from pcbench.problem import Problem
 from pcbench.subject import Subject
 
@@ -136,7 +137,7 @@ def measured(method: str, problem: Problem, divisor: int = 1, *, warm: bool = Fa
 def subject() -> Subject:
     """The implementation as the laws see it, in a worker of its own that ends with this process."""
     chosen = settings()
-    return open_subject(chosen.spec, python=chosen.python, call_timeout=TIMEOUT)
+    return open_subject(chosen.spec, python=chosen.python, limits=Limits(call_seconds=TIMEOUT))
 
 
 def _ask(chosen: Settings, task: Task | None, extra: Mapping[str, str], kept: Path | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ class Display(Protocol):
     def stage(self, text: str) -> None:
         """A part of the gate begins."""
 
-    def progress(self, done: int, total: int) -> None:
+    def progress(self, done: int, total: int, what: str = "laws") -> None:
         """So much of the stage is done."""
 
     def step(self, text: str) -> None:
@@ -32,7 +32,7 @@ class Silent:
 
     def stage(self, text: str) -> None: ...
 
-    def progress(self, done: int, total: int) -> None: ...
+    def progress(self, done: int, total: int, what: str = "laws") -> None: ...
 
     def step(self, text: str) -> None: ...
 
@@ -76,10 +76,10 @@ class Terminal(Lines):
         self._task = self._bar.add_task("", total=None)
         self._bar.start()
 
-    def progress(self, done: int, total: int) -> None:
+    def progress(self, done: int, total: int, what: str = "laws") -> None:
         """Move the bar."""
         if self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, description=f"{done}/{total} laws")
+            self._bar.update(self._task, completed=done, total=total, description=f"{done}/{total} {what}")
 
     def step(self, text: str) -> None:
         """Count the process and name it."""

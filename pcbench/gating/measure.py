@@ -29,6 +29,7 @@ from pcbench.calling import plain
 from pcbench.implementation import methods_of
 from pcbench.loading import load
 from pcbench.network import Network
+from pcbench.worker import hardware
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 """`cpu` counts all threads of the process: less disturbed by others on a busy host, blind to waiting and to GPUs."""
@@ -172,12 +173,7 @@ def _host() -> dict[str, Any]:
     names = ("numpy", "jax", "jaxlib", "torch")
     versions = {n: str(getattr(sys.modules[n], "__version__", "")) for n in names if n in sys.modules}
     host: dict[str, Any] = {"python": platform.python_version(), "versions": versions, "compile_cache": "cold"}
-    if "jax" in sys.modules:
-        devices = sys.modules["jax"].devices()
-        host["device"] = f"{devices[0].platform} {devices[0].device_kind}".strip()
-        host["backend"] = devices[0].client.platform_version
-        host["matmul_precision"] = str(sys.modules["jax"].config.jax_default_matmul_precision)
-    return host
+    return {**host, **hardware()}
 
 
 if __name__ == "__main__":

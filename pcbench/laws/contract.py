@@ -3,6 +3,7 @@ r"""The contract: what every implementation owes before its numbers mean anythin
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,36 @@ def deterministic_across_processes(subject: Subject, problem: Problem) -> Measur
     """Ask here and in a fresh process."""
     first = _questions(subject, *case(problem), problem)
     return _repeatability(first, _questions(subject.elsewhere(), *case(problem), problem), problem)
+
+
+@law(
+    "contract.goes-on-after-an-error",
+    statement="After a question that cannot be answered, the next ones have the same answers as before it.",
+    citation="pcbench protocol; PCX 0.6.3 leaves a tracer in its global random key when a transformed function raises",
+    failing_means="global state that an exception leaves half changed: a poisoned key, an open context, a wrong mode",
+    domain=Domain(costly=True),
+    depends_on=("contract.deterministic",),
+)
+def goes_on_after_an_error(subject: Subject, problem: Problem) -> Measurement:
+    """Ask; ask for the prediction, and for inference, from an input that is one unit too wide; ask again."""
+    network, x, y = case(problem)
+    first = _questions(subject, network, x, y, problem)
+    wide = np.concatenate([x, x[:, :1]], axis=1)
+    refused = 0
+    for ask in (
+        lambda: subject.predict(network, wide),
+        lambda: subject.infer(network, wide, y, max(problem.steps, 1), problem.step_size),
+    ):
+        try:
+            ask()
+        except (ContractError, AdapterError):
+            refused += 1
+    try:
+        second = _questions(subject, network, x, y, problem)
+    except AdapterError as error:
+        raise ContractError(f"after a refused question: {error}") from error
+    measured = _repeatability(first, second, problem)
+    return replace(measured, details={**measured.details, "refused": f"{refused} of 2"})
 
 
 @law(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pcbench import arrays, oracle, rounding
-from pcbench.architecture_problem import AnyProblem
+from pcbench.architecture_problem import AnyProblem, ArchitectureProblem
 from pcbench.laws.base import Measurement
 from pcbench.network import Activities, Network
 from pcbench.numerics import ULPS, gamma, norm, tiny, worst_ratio
@@ -178,6 +178,26 @@ def trajectory(
         distance = rate * distance + sequential * norm(step_bounds(network, input, target, z, step_size))
         z = oracle.inference_step(network, input, target, z, step_size, order)
     return z, distance
+
+
+def leaves_range(problem: AnyProblem) -> bool:
+    r"""Whether inference of a problem diverges to where the dtype does not hold the cube of an activity.
+
+    Beyond that a right implementation may answer NaN: `gelu-tanh` cubes its argument and the energy squares it, so that
+    one infinity meets another, or a 0.  Judged by the oracle in float64, from the feedforward pass and from the
+    problem's own activities.
+    """
+    if isinstance(problem, ArchitectureProblem):
+        return False
+    network, x, y = problem.network().astype("float64"), problem.input(), problem.target()
+    limit = float(np.finfo(problem.dtype).max) ** (1 / 3)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for z in (oracle.feedforward(network, x), problem.activities()):
+            for _ in range(problem.steps):
+                z = oracle.inference_step(network, x, y, z, problem.step_size)
+                if not all(np.all(np.abs(a) < limit) for a in z):
+                    return True
+    return False
 
 
 def compare_states(actual: Activities, expected: Activities, distance: float, **details: Any) -> Measurement:

@@ -44,8 +44,10 @@ class GroupedPCN(NamedTuple):
 
 
 class GroupedActivities(NamedTuple):
-    r"""\(z_1 \dots z_{L-2}\) by groups, `(g, batch, N)` each, a group being what its weights multiply, and
-    \(z_{L-1}\), `(batch, N)`."""
+    r"""\(z_1 \dots z_{L-2}\) by groups and \(z_{L-1}\).
+
+    **Arguments:** `below`, `(g, batch, N)` for each group of weights `(g, N, N)`; `top`, `(batch, N)`.
+    """
 
     below: tuple[Any, ...]
     top: Any

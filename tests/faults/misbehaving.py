@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import sys
 import time
 from typing import Any
@@ -65,6 +66,39 @@ class HangsWithChild(Good):
             time.sleep(1000)
         print(f"child={child}", flush=True)  # noqa: T201
         time.sleep(1000)
+
+
+def compute_for_ever():
+    while True:
+        pass
+
+
+class Computes(Good):
+    """`predict` never ends; `infer` uses up `step_size` seconds of CPU time."""
+
+    def predict(self, network, input):
+        compute_for_ever()
+
+    def infer(self, network, input, target, steps, step_size, start=None) -> Any:
+        until = time.process_time() + step_size
+        while time.process_time() < until:
+            pass
+        return Inference(activities=[input])
+
+
+class Allocates(Good):
+    """`predict` wants 1 GiB, as an array in one piece; `infer` in pieces of 1 MiB, outside of Python."""
+
+    def predict(self, network, input):
+        return np.ones(1 << 27)
+
+    def infer(self, network, input, target, steps, step_size, start=None) -> Any:
+        malloc = ctypes.CDLL(None).malloc
+        malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+        for _ in range(1 << 10):
+            if not malloc(1 << 20):
+                os.abort()  # as C++ does when nobody catches std::bad_alloc
+        return Inference(activities=[input])
 
 
 class OutOfMemory(Good):
@@ -157,6 +191,27 @@ class WritesGarbage(Good):
         time.sleep(1000)
 
 
+def write_half_a_frame():
+    """The head of a frame that promises more than ever comes, to whatever accepts it."""
+    for descriptor in range(3, 64):
+        try:
+            os.write(descriptor, struct.pack("<4sIQ", b"PCB1", 100, 800) + b'{"t": "dict", "v"')
+        except OSError:
+            continue
+
+
+class TornAndGone(Good):
+    def predict(self, network, input):
+        write_half_a_frame()
+        os._exit(5)
+
+
+class TornAndSilent(Good):
+    def predict(self, network, input):
+        write_half_a_frame()
+        time.sleep(1000)
+
+
 class Optional(Good):
     """Offers two of the optional methods."""
 
@@ -187,6 +242,11 @@ class LooksRound(Good):
 def slow_start():
     """A factory that takes longer than a short start time-out."""
     time.sleep(1000)
+
+
+def greedy_start():
+    """A factory that wants 1 GiB."""
+    return np.ones(1 << 27)
 
 
 def missing_library():

@@ -46,6 +46,25 @@ class NoisePerCall(NumpyPCN):
 
 
 @mutant(
+    "poisoned-by-an-error",
+    "A prediction that raises leaves a mark, at which the next prediction raises too.",
+    "contract.goes-on-after-an-error",
+)
+class PoisonedByAnError(NumpyPCN):
+    def __init__(self):
+        self.inside = False
+
+    def predict(self, network, input):
+        if self.inside:
+            self.inside = False
+            raise RuntimeError("a trace is already open")
+        self.inside = True
+        answer = super().predict(network, input)
+        self.inside = False  # wrong: not in a finally
+        return answer
+
+
+@mutant(
     "seed-of-the-process",
     "The default seed is taken from the clock when the implementation is made.",
     "contract.deterministic-across-processes",

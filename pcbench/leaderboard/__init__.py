@@ -1,0 +1,1 @@
+"""`pcbench bench`: speed and quality of several implementations in one interleaved run, beside their conformance."""
