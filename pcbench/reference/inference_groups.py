@@ -87,7 +87,8 @@ def feedforward(network: GroupedPCN, input: Any) -> GroupedActivities:
     ends = network.ends
 
     def step(z: jax.Array, parameters: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
-        return ends.layer(*parameters, z), z
+        hidden, scaling, skip = parameters
+        return ends.layer(hidden, scaling, skip, z), z
 
     z, below = ends.bottom(input), []
     for (i, j), weights in zip(network.bounds, network.hidden, strict=True):
