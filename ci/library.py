@@ -17,7 +17,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-from pcbench.adapters import KNOWN
+from pcbench.adapters import KNOWN, known_failures_file
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -61,8 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         command = [sys.executable, "-m", "pcbench.cli", "check", options.name, "--python", str(python), "--quiet"]
         command += ["--profile", options.profile, "--seed", str(options.seed)]
         command += ["--json", "report.json", "--markdown", "report.md"]
-        known = ROOT / "pcbench" / "adapters" / f"{options.name}-known-failures.json"
-        command += ["--known-failures", str(known)] if known.exists() else []
+        known = known_failures_file(options.name)
+        command += ["--known-failures", str(known)] if known else []
         code = subprocess.run(command, cwd=scratch).returncode
         if not Path(scratch, "report.json").exists():
             return code

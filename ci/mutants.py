@@ -45,17 +45,14 @@ from pcbench.properties.judge import as_worst, describe
 from pcbench import arrays
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.architecture_problem import AnyProblem, problem_from_line
-from pcbench.client import WorkerClient
 from pcbench.errors import ImplementationError
 from pcbench.evidence import BROKEN, Verdict, Worst, merge
+from pcbench.judging import open_subject
 from pcbench.laws import REGISTRY, Law, Measurement, ladders
 from pcbench.profiles import Profile, profile
 from pcbench.subject import Subject
 
 ROOT = Path(__file__).resolve().parent.parent
-THROUGH_WORKER = "MUTANTS_THROUGH_WORKER"
-"""Set in the environment of the processes that judge, if they are to put each mutant into a worker."""
-
 SIGNS = {"fail": "X", "contract": "c", "pass": ".", "inconclusive": "o", "not-applicable": " ", "untouched": "."}
 
 PROFILES = {"mlp": "standard", "architectures": "smoke"}
@@ -141,19 +138,18 @@ def draws_alike(implementation: Any) -> bool:
 
 def through_worker(name: str) -> Subject:
     """A mutant in a process of its own, as `pcbench check` judges an implementation."""
-    made = factory(name)
-    tests = os.pathsep.join(filter(None, [str(ROOT / "tests"), os.environ.get("PYTHONPATH")]))
-
-    def start() -> WorkerClient:
-        return WorkerClient(f"{made.__module__}:{made.__qualname__}", env={"PYTHONPATH": tests})
-
-    return Subject(start(), respawn=start)
+    made: Any = factory(name)
+    os.environ["PYTHONPATH"] = str(ROOT / "tests")  # what a worker of this interpreter inherits
+    return open_subject(f"{made.__module__}:{made.__qualname__}")
 
 
-def verdict_of_drawn(name: str, law: Law, how: Profile, seed: int, asked: list[str], called: set[str]) -> Verdict:
+def verdict_of_drawn(
+    name: str, law: Law, how: Profile, seed: int, asked: list[str], called: set[str], worker: bool
+) -> Verdict:
     """The verdict on problems that are drawn for this implementation; they are noted in `asked`.
 
-    The groups end at the first failure, as a law does within a group.
+    With `worker` it is in a process of its own, whose calls are not noted.  The groups end at the first failure, as a
+    law does within a group.
     """
 
     def noted(subject: Subject, problem: AnyProblem) -> Measurement:
@@ -162,10 +158,10 @@ def verdict_of_drawn(name: str, law: Law, how: Profile, seed: int, asked: list[s
 
     if name == "control":
         subject = catalogue().register.subject_of(traced(called, control_of(law)))
+    elif worker:
+        subject = through_worker(name)
     else:
-        subject = (
-            through_worker(name) if THROUGH_WORKER in os.environ else catalogue().register.subject_of(factory(name))
-        )
+        subject = catalogue().register.subject_of(factory(name))
     parts = []
     try:
         for group in [ladders.home(law.ladder, how.groups)] if law.ladder else range(how.groups):
@@ -215,7 +211,7 @@ def _remembering(draw: Callable[..., Any]) -> Callable[..., Any]:
     return drawn
 
 
-def judge_row(name: str, laws: Mapping[str, list[str] | None], how: Profile, seed: int) -> Row:
+def judge_row(name: str, laws: Mapping[str, list[str] | None], how: Profile, seed: int, worker: bool = False) -> Row:
     """Some laws on one implementation, each on given problems, or on problems drawn for it where there are none."""
     row = Row(name)
     remember_arrays()
@@ -225,7 +221,7 @@ def judge_row(name: str, laws: Mapping[str, list[str] | None], how: Profile, see
             began, asked, called = time.perf_counter(), [], set[str]()
             try:
                 if given is None:
-                    result = verdict_of_drawn(name, REGISTRY[law], how, seed, asked, called)
+                    result = verdict_of_drawn(name, REGISTRY[law], how, seed, asked, called, worker)
                 else:
                     result = verdict_of_asked(name, REGISTRY[law], how, given)
             except Exception as error:  # a law that breaks down has no power: it is reported, and the others go on
@@ -316,10 +312,10 @@ def run_all(names: list[str], control: Row, how: Profile, seed: int, workers: in
     return sorted(rows, key=lambda row: names.index(row.name))
 
 
-def run_named(names: list[str], kind: str, how: Profile, seed: int, workers: int) -> int:
+def run_named(names: list[str], kind: str, how: Profile, seed: int, workers: int, worker: bool) -> int:
     """Every mutant by the laws that it names, on problems drawn for it; the exit code."""
     mutants = {name: m for name, m in catalogue().MUTANTS.items() if name in names}
-    tasks = [(name, dict.fromkeys(m.expected), how, seed) for name, m in mutants.items()]
+    tasks = [(name, dict.fromkeys(m.expected), how, seed, worker) for name, m in mutants.items()]
     killing, survived = set[str](), list[str]()
     for count, row in enumerate(in_processes(workers, tasks), start=1):
         killing |= set(row.with_outcome("fail"))
@@ -484,10 +480,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.through_worker and not options.named:
         parser.error("--through-worker judges each mutant by the laws that must kill it: add --named")
 
-    if options.through_worker:
-        os.environ[THROUGH_WORKER] = "1"  # for the processes that judge
+    names = options.only or known[options.kind]
     if options.named:
-        return run_named(options.only or known[options.kind], options.kind, how, options.seed, options.workers)
+        return run_named(names, options.kind, how, options.seed, options.workers, options.through_worker)
     control = run_control(options.kind, how, options.seed, options.workers)
     print(f"control: {len(control.with_outcome('pass'))} laws pass, {sum(control.seconds.values()):.0f} s", flush=True)
     for law in sorted(control.seconds, key=lambda law: -control.seconds[law])[:10]:
@@ -497,7 +492,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(broken))
         return 1
 
-    rows = run_all(options.only or known[options.kind], control, how, options.seed, options.workers)
+    rows = run_all(names, control, how, options.seed, options.workers)
     found = complaints(control, rows, complete=not options.only)
     if options.only:
         for row in rows:

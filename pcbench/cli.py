@@ -16,7 +16,16 @@ from pcbench.cli_catalogue import adapters, laws, new_adapter
 from pcbench.cli_compare import compare
 from pcbench.cli_gate import gate
 from pcbench.cli_matrix import matrix
-from pcbench.cli_options import implementation_argument, orderly_termination, python_option
+from pcbench.cli_options import (
+    cpu_limit_option,
+    implementation_argument,
+    laws_option,
+    memory_limit_option,
+    orderly_termination,
+    python_option,
+    timeout_option,
+    workers_option,
+)
 from pcbench.cli_phase import phase
 from pcbench.cli_replay import replay
 from pcbench.cli_scaling import scaling
@@ -94,16 +103,16 @@ def main() -> None:
 @implementation_argument
 @python_option
 @click.option("--profile", default="standard", show_default=True, help="How much evidence: smoke, standard, thorough.")
-@click.option("--laws", "patterns", multiple=True, help="Ids, groups or wildcards, comma-separated; repeatable.")
+@laws_option
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of all problems; drawn and printed if not given.")
-@click.option("--workers", type=click.IntRange(1), help="Runner processes; changes speed alone.  [default: CPUs]")
+@workers_option
 @click.option("--known-failures", type=click.Path(), help="JSON file of failures that are expected.")
 @click.option("--json", "json_path", type=click.Path(), help="Write the full report, for `pcbench compare`.")
 @click.option("--junit", "junit_path", type=click.Path(), help="Write JUnit XML.")
 @click.option("--markdown", "markdown_path", type=click.Path(), help="Write Markdown for a pull request.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds for one call.  [default: 120]")
-@click.option("--cpu-limit", type=click.FloatRange(0, min_open=True), help="Seconds of CPU time for one call.")
-@click.option("--memory-limit", type=click.IntRange(1), help="MiB that a process of IMPL may allocate (Linux).")
+@timeout_option
+@cpu_limit_option
+@memory_limit_option
 @click.option(
     "--isolate",
     type=click.Choice(("run", "law", "example")),

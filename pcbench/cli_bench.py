@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from pcbench.cli_options import orderly_termination
+from pcbench.cli_options import orderly_termination, output_directory
 from pcbench.cli_sweep import chosen_of
 from pcbench.errors import UsageError
 
@@ -115,7 +113,7 @@ def bench(
         ),
         reports=reports, command=shlex.join(["pcbench", *sys.argv[1:]]),
     )  # fmt: skip
-    place, console = _writable(directory), terminal()
+    place, console = output_directory(directory), terminal()
     shown = display.choose(console, quiet)
     with orderly_termination():
         try:
@@ -142,18 +140,3 @@ def _print(console: Console, board: Any) -> None:
     console.print()
     for name, why in summary.reasons(board):
         console.print(f"{name}: {why}", markup=False, soft_wrap=True)
-
-
-def _writable(directory: str) -> Path:
-    """The directory, made if it is not there.
-
-    **Raises:** `UsageError` if nothing can be written there.
-    """
-    place = Path(directory)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output {directory} cannot be made: {error.strerror}; choose another directory") from None
-    if not os.access(place, os.W_OK):
-        raise UsageError(f"--output {directory} cannot be written: choose another directory")
-    return place

@@ -11,7 +11,15 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pcbench.cli_options import orderly_termination
+from pcbench.cli_options import (
+    cpu_limit_option,
+    laws_option,
+    memory_limit_option,
+    orderly_termination,
+    output_directory,
+    timeout_option,
+    workers_option,
+)
 from pcbench.errors import UsageError
 
 EXIT_CODES = """
@@ -32,11 +40,11 @@ Exit codes:
               help="Where reports, table and figure go.")  # fmt: skip
 @click.option("--profile", default="standard", show_default=True, help="How much evidence: smoke, standard, thorough.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**64 - 1), help="Of all problems.")
-@click.option("--laws", "patterns", multiple=True, help="Ids, groups or wildcards, comma-separated; repeatable.")
-@click.option("--workers", type=click.IntRange(1), help="Runner processes; changes speed alone.  [default: CPUs]")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds for one call.  [default: 120]")
-@click.option("--cpu-limit", type=click.FloatRange(0, min_open=True), help="Seconds of CPU time for one call.")
-@click.option("--memory-limit", type=click.IntRange(1), help="MiB that a process may allocate (Linux).")
+@laws_option
+@workers_option
+@timeout_option
+@cpu_limit_option
+@memory_limit_option
 @click.option("--fresh", is_flag=True, help="Judge all anew, also what an earlier run has judged.")
 @click.option("--quiet", is_flag=True, help="One line for each implementation.")
 def matrix(
@@ -65,12 +73,8 @@ def matrix(
 
     if not implementations:
         raise UsageError("no implementation is given: name some, such as `pcbench matrix reference numpy`")
-    console, place = Console(highlight=False), Path(directory)
-    reports = place / "reports"
-    try:
-        reports.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output {directory}: {error.strerror or error}; needed a folder to write to") from None
+    console, place = Console(highlight=False), output_directory(directory)
+    reports = output_directory(str(place / "reports"))
     options: dict[str, Any] = {
         "workers": workers,
         "call_timeout": runner.CALL_TIMEOUT if timeout is None else timeout,

@@ -93,8 +93,8 @@ def _started(peers: Sequence[str], timeout: float) -> Iterator[dict[str, Any]]:
     with ExitStack() as stack:
         clients = {}
         for text in peers:
-            name, _, python = text.partition("=")
-            client = WorkerClient(adapters.resolve(name), python or None, call_timeout=timeout, threads=None)
+            _, spec, python = adapters.located(text)
+            client = WorkerClient(spec, python or None, call_timeout=timeout, threads=None)
             stack.enter_context(client)
             clients[client.manifest.name] = client
         yield clients

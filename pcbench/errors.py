@@ -61,3 +61,8 @@ class WorkerCrashError(ImplementationError):
 
 class WorkerTimeoutError(ImplementationError):
     """The implementation did not answer within the time allowed for one call."""
+
+
+def first_line(error: Exception) -> str:
+    """What there is room for in a table: the first line of the message, or the name of the class if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,7 +12,7 @@ from typing import Any
 
 from pcbench.evidence import Verdict
 from pcbench.report import Report
-from pcbench.report_files import MARKS, inline
+from pcbench.report_files import MARKS, first_line, inline
 from pcbench.report_text import number
 
 SCHEMA = 1
@@ -37,7 +37,7 @@ class Column:
     @property
     def conclusion(self) -> str:
         """In a sentence."""
-        return self.report.conclusion if self.report else self.problem.splitlines()[0]
+        return self.report.conclusion if self.report else first_line(self.problem)
 
     @property
     def exit_code(self) -> int:
@@ -84,7 +84,7 @@ def _cell(column: Column, verdict: Verdict) -> dict[str, Any]:
         cell["margin"] = number(verdict.worst.margin)
         cell["examples"] = verdict.examples
     if verdict.outcome != "pass" and verdict.message:
-        cell["message"] = verdict.message.strip().splitlines()[0]
+        cell["message"] = first_line(verdict.message)
     if verdict.failure:
         cell["replay"] = column.report.replay(verdict)
     return cell

@@ -35,13 +35,13 @@ def wanted(texts: Sequence[str]) -> list[Wanted]:
     """
     found: dict[str, Wanted] = {}
     for text in texts:
-        name, _, python = text.partition("=")
+        name, spec, python = adapters.located(text)
         label = name if name in adapters.KNOWN else Path(name.partition(":")[0]).stem
         if label in found:
             raise UsageError(f"implementation {label!r} is named twice: a column of the matrix needs a name of its own")
         path = adapters.known_failures_file(name)
         known = tuple(known_failures.read(path, list(REGISTRY))) if path else ()
-        found[label] = Wanted(name=label, spec=adapters.resolve(name), python=python or None, known=known)
+        found[label] = Wanted(name=label, spec=spec, python=python or None, known=known)
     return list(found.values())
 
 

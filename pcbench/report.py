@@ -22,6 +22,12 @@ SCHEMA = 2
 RED = (*BROKEN, "unexpected-pass")
 
 
+def title(name: str, manifest: Mapping[str, Any]) -> str:
+    """An implementation in one phrase: its name, with library and version unless they are the name."""
+    shown = f"{manifest.get('library') or ''} {manifest.get('version') or ''}".strip()
+    return f"{name} ({shown})" if shown and shown != name else name
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunHeader:
     """Everything that has to be known to understand a run, or to do it again.
@@ -57,10 +63,7 @@ class RunHeader:
     @property
     def subject(self) -> str:
         """Name of the adapter, library and version in one phrase."""
-        name = str(self.manifest.get("name") or self.implementation)
-        library, version = self.manifest.get("library") or "", self.manifest.get("version") or ""
-        shown = f"{library} {version}".strip()
-        return f"{name} ({shown})" if shown and shown != name else name
+        return title(str(self.manifest.get("name") or self.implementation), self.manifest)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ def junit_xml(report: Report) -> str:
         elif verdict.outcome in _JUNIT_SKIPPED:
             kind = "skipped"
         tally[kind] += 1
-        child = ET.SubElement(case, kind, message=clean(_first_line(verdict.message)), type=verdict.outcome)
+        child = ET.SubElement(case, kind, message=clean(first_line(verdict.message)), type=verdict.outcome)
         if verdict.outcome in EXPLAINED:
             child.text = clean("\n".join(f"{name}: {value}" for name, value in explanation(report, verdict)))
     totals = {
@@ -122,7 +122,7 @@ def markdown_text(report: Report) -> str:
     ]
     for v in report.verdicts:
         judged = bool(v.examples or v.failure)
-        worst = f"`{v.worst.problem}`" if judged and v.worst.problem else inline(_first_line(v.message))
+        worst = f"`{v.worst.problem}`" if judged and v.worst.problem else inline(first_line(v.message))
         margin, examples, shapes = (number(v.worst.margin), v.examples, v.shapes) if judged else ("", "", "")
         mark = MARKS.get(v.outcome, "➖")
         lines.append(f"| `{v.law}` | {mark} {v.outcome} | {margin} | {worst} | {examples} | {shapes} |")
@@ -137,7 +137,7 @@ def inline(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", text)
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
     """The first line of a message, which says it all where there is no room for a trace."""
     return text.strip().partition("\n")[0]
 

@@ -110,3 +110,12 @@ def resolve(name_or_spec: str) -> str:
         f"implementation {name_or_spec!r} is not known{hint}. Known are {', '.join(KNOWN)}; "
         "your own is given as package.module:attribute, path/to/file.py or path/to/file.py:attribute"
     )
+
+
+def located(text: str) -> tuple[str, str, str]:
+    """`IMPL` or `IMPL=PYTHON` as its name, its spec and its interpreter, empty for pcbench's own.
+
+    **Raises:** `UsageError` as `resolve`.
+    """
+    name, _, python = text.partition("=")
+    return name, resolve(name), python

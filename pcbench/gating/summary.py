@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +10,7 @@ from rich.text import Text
 from pcbench.gating.outcome import Comparison, GateReport
 from pcbench.gating.pairs import sized
 from pcbench.progress import clean
+from pcbench.report_files import inline
 
 _MARKS = {
     "regression": "❌", "error": "💥", "improvement": "🚀", "cleared": "✅", "small": "✅", "undecided": "❔",
@@ -90,29 +90,24 @@ def _rule(report: GateReport) -> str:
 
 def markdown(report: GateReport) -> str:
     """The whole for a pull request: conclusion and rows, then margins, then how it was found, folded away."""
-    lines = [f"## pcbench gate: {_inline(report.conclusion)}", ""]
+    lines = [f"## pcbench gate: {inline(report.conclusion)}", ""]
     lines += [f"`{_code(report.base)}` → `{_code(report.head)}`, implementation `{_code(report.implementation)}`", ""]
     lines += ["| " + " | ".join(HEADERS) + " |", "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |"]
     for row in report.rows:
         name, outcome, *rest = cells(row)
-        lines.append("| " + " | ".join([f"`{name}`", f"{_MARKS[outcome]} {outcome}", *map(_inline, rest)]) + " |")
-    lines += ["", f"Error rates {_inline(report.error_rates)}."]
+        lines.append("| " + " | ".join([f"`{name}`", f"{_MARKS[outcome]} {outcome}", *map(inline, rest)]) + " |")
+    lines += ["", f"Error rates {inline(report.error_rates)}."]
     lines += ["", "“sees” is the smallest slowdown that this host finds in 95 % of cases, from pairs of equal code."]
     title = f"margins that grew {report.drift:g} times or more, and verdicts that changed"
     if report.margins:
         lines += ["", f"### Laws: {title}", "", "| law | change | |", "| --- | --- | --- |"]
         for m in report.margins:
-            lines.append(f"| `{m.law}` | {_inline(m.text)} | {'❌ regression' if m.regression else 'no regression'} |")
+            lines.append(f"| `{m.law}` | {inline(m.text)} | {'❌ regression' if m.regression else 'no regression'} |")
     else:
         lines += ["", f"No law has {title.replace(', and verdicts that', ' or a verdict that')}."]
     lines += ["", "<details>", "<summary>How this was found</summary>", ""]
-    lines += [f"- {name}: {_inline(value)}" for name, value in header(report)]
+    lines += [f"- {name}: {inline(value)}" for name, value in header(report)]
     return "\n".join([*lines, "", "</details>", ""])
-
-
-def _inline(text: str) -> str:
-    """`text` on one line with what Markdown, its tables and HTML would read as markup taken literally."""
-    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", clean(" ".join(text.split())))
 
 
 def _code(text: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pcbench import progress, report_files, runner
-from pcbench.errors import PcbenchError, UsageError
+from pcbench.errors import PcbenchError, UsageError, first_line
 from pcbench.evidence import Verdict
 from pcbench.gating.display import Display
 from pcbench.leaderboard.outcome import Entrant, Standing
@@ -92,8 +92,7 @@ def standing(name: str, dtype: str, report: Report, laws: Sequence[str], source:
 
 def failed_to_start(name: str, dtype: str, error: PcbenchError) -> Standing:
     """The standing of an implementation on which no law could be judged."""
-    first = str(error).strip().splitlines()[:1]
-    why = f"no law could be judged: {first[0] if first else type(error).__name__}"
+    why = f"no law could be judged: {first_line(error)}"
     return Standing(implementation=name, dtype=dtype, conforms=False, why=why, source="this run")
 
 
@@ -149,8 +148,8 @@ def _worded(value: Any) -> str:
 
 
 def _told(verdict: Verdict) -> str:
-    first = verdict.message.strip().splitlines()[:1]
-    return f"{verdict.law}: {verdict.outcome}" + (f", {first[0]}" if first else "")
+    first = report_files.first_line(verdict.message)
+    return f"{verdict.law}: {verdict.outcome}" + (f", {first}" if first else "")
 
 
 class _Shown(progress.Silent):

@@ -11,11 +11,11 @@ had measured stays, and its process is started anew for the next case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from pcbench.errors import ImplementationError, TheoryError, WorkerTimeoutError
+from pcbench.errors import ImplementationError, TheoryError, WorkerTimeoutError, first_line
 from pcbench.experiments.speed_timing import long_enough
 from pcbench.gating.display import Display
 from pcbench.leaderboard.cases import Case
@@ -162,5 +162,4 @@ def _round(case: Case, runner: Runner, row: Row, plan: Plan) -> None:
 
 
 def _lose(row: Row, outcome: str, error: Exception) -> None:
-    first: Sequence[str] = str(error).strip().splitlines()[:1] or [type(error).__name__]
-    row.outcome, row.why = outcome, first[0]
+    row.outcome, row.why = outcome, first_line(error)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pcbench.errors import UsageError
 from pcbench.judging import plain
+from pcbench.report import title
 
 SCHEMA = 1
 """The version of the JSON layout; a reader refuses any other."""
@@ -119,9 +120,7 @@ class Entrant:
     @property
     def title(self) -> str:
         """Name, library and version in one phrase."""
-        library, version = self.manifest.get("library", ""), self.manifest.get("version", "")
-        shown = f"{library} {version}".strip()
-        return f"{self.name} ({shown})" if shown and shown != self.name else self.name
+        return title(self.name, self.manifest)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 from pcbench import adapters, launching
 from pcbench.benchmarks import machine
 from pcbench.client import WorkerClient
-from pcbench.errors import ImplementationError, PcbenchError, UsageError
+from pcbench.errors import ImplementationError, PcbenchError, UsageError, first_line
 from pcbench.experiments.table import replace_file, write_rows
 from pcbench.gating.display import Display
 from pcbench.gating.session import load_average
@@ -57,8 +57,7 @@ def parse(texts: Sequence[str]) -> list[Entrant]:
     """
     found: list[Entrant] = []
     for text in texts:
-        given, _, python = text.partition("=")
-        spec = adapters.resolve(given)
+        given, spec, python = adapters.located(text)
         if python:
             launching.resolve_interpreter(python)
         if any((e.spec, e.python) == (spec, python) for e in found):
@@ -127,8 +126,8 @@ def _started(
                     entrant.spec, entrant.python or None, call_timeout=settings.timeout, threads=settings.threads
                 )
             except ImplementationError as error:
-                board.entrants.append(replace(entrant, trouble=_first_line(error)))
-                display.note(f"{entrant.given} cannot be started: {_first_line(error)}")
+                board.entrants.append(replace(entrant, trouble=first_line(error)))
+                display.note(f"{entrant.given} cannot be started: {first_line(error)}")
                 continue
             stack.enter_context(client)
             name = client.manifest.name
@@ -227,8 +226,4 @@ def _with_info(entrant: Entrant, subject: Subject | None) -> Entrant:
     try:
         return replace(entrant, info=dict(getattr(subject.transport, "info", {})))
     except PcbenchError as error:
-        return replace(entrant, info={"trouble": _first_line(error)})
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return replace(entrant, info={"trouble": first_line(error)})

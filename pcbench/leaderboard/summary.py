@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from pcbench.gating.summary import amount
 from pcbench.leaderboard.outcome import Board, Entrant, Row, Solved, interval
 from pcbench.leaderboard.quality import first_within
 from pcbench.progress import clean
+from pcbench.report_files import inline
 
 _STYLES = {"measured": "green", "not-applicable": "dim", "error": "bold red", "timeout": "bold red"}
 _MARKS = {"measured": "✅", "withheld": "🚫", "not-applicable": "➖", "error": "💥", "timeout": "⏱️", "not-run": "❔"}
@@ -141,11 +141,11 @@ def markdown(board: Board, figure: str = "") -> str:
     """The whole report; `figure` is the name of the picture beside it."""
     names = headers(board)
     right = {"sample-steps/s", "call", "first call"}
-    lines = [f"# Leaderboard: {_inline(board.conclusion)}", ""]
+    lines = [f"# Leaderboard: {inline(board.conclusion)}", ""]
     lines += ["| " + " | ".join(names) + " |"]
     lines += ["| " + " | ".join("---:" if n in right or n.startswith("to ") else "---" for n in names) + " |"]
     for row in board.rows:
-        texts = [_inline(t) for t in cells(board, row)]
+        texts = [inline(t) for t in cells(board, row)]
         texts[3] = f"{_MARKS[row.outcome]} {row.outcome}"
         lines.append("| " + " | ".join(texts) + " |")
     lines += ["", EXPLAINED, ""]
@@ -155,9 +155,9 @@ def markdown(board: Board, figure: str = "") -> str:
     lines += ["| --- | --- | --- | ---: | ---: | ---: |"]
     for c in board.cases:
         numbers = f"{c.step_size:.4g} | {c.loss:.4g} | {c.start_residual:.2g}"
-        lines.append(f"| {_inline(c.name)} | {c.dtype} | `{c.problem}` | {numbers} |")
+        lines.append(f"| {inline(c.name)} | {c.dtype} | `{c.problem}` | {numbers} |")
     lines += ["", "## Where and how", ""]
-    lines += [f"- {_inline(name)}: {_inline(value)}" for name, value in header(board)]
+    lines += [f"- {inline(name)}: {inline(value)}" for name, value in header(board)]
     return "\n".join([*lines, ""])
 
 
@@ -200,11 +200,6 @@ def _count(value: float) -> str:
         if value >= factor:
             return f"{value / factor:.3g}{name}"
     return f"{value:.3g}"
-
-
-def _inline(text: str) -> str:
-    """`text` on one line with what Markdown, its tables and HTML would read as markup taken literally."""
-    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", clean(" ".join(text.split())))
 
 
 def listed(rows: Sequence[Row]) -> list[str]:
