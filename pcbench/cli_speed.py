@@ -94,7 +94,7 @@ def _started(peers: Sequence[str], timeout: float) -> Iterator[dict[str, Any]]:
         clients = {}
         for text in peers:
             _, spec, python = adapters.located(text)
-            client = WorkerClient(spec, python or None, call_timeout=timeout, threads=None)
+            client = WorkerClient(adapters.for_timing(spec), python or None, call_timeout=timeout, threads=None)
             stack.enter_context(client)
             clients[client.manifest.name] = client
         yield clients

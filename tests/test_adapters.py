@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 
 from pcbench import adapters, known_failures
-from pcbench.adapters import KNOWN, resolve
+from pcbench.adapters import KNOWN, for_timing, resolve
 from pcbench.adapters.numpy import implementation
 from pcbench.adapters.template import scaffold
 from pcbench.errors import MissingLibraryError, UsageError
 from pcbench.implementation import OPTIONAL_METHODS, Manifest, methods_of
 from pcbench.laws import REGISTRY
+from pcbench.loading import load
 from pcbench.network import ACTIVATIONS
 from pcbench.problem import Problem
 
@@ -116,6 +117,16 @@ def test_unknown_name_lists_the_known_ones(typed, hint):
     assert typed in str(caught.value)
     assert all(name in str(caught.value) for name in KNOWN)
     assert "path/to/file.py" in str(caught.value)
+
+
+def test_what_is_timed_is_the_same_implementation():
+    """If this fails, benchmarks time a program that answers thousands of small questions, or another implementation."""
+    spec = KNOWN["reference"].spec
+    quick, usual = load(for_timing(spec)), load(spec)
+    assert for_timing(spec) != spec
+    assert quick.manifest == usual.manifest
+    assert for_timing(KNOWN["numpy"].spec) == KNOWN["numpy"].spec
+    assert for_timing("mine.py:Twice") == "mine.py:Twice"
 
 
 @pytest.mark.parametrize("text", ["", "a b", ":attribute", "package.module:", "a-b.c:d", "x.py:not an attribute"])

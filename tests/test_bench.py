@@ -330,10 +330,13 @@ def test_a_step_is_the_difference_of_two_calls():
 # ---- conformance -----------------------------------------------------------------------------------------------------
 
 
+SPEC = "pcbench.adapters.numpy:implementation"
+
+
 def report(outcomes=None, name="numpy", laws=conformance.LAWS, dtypes=("float64",), **header):
     found = dict.fromkeys(laws, "pass") | (outcomes or {})
     manifest = {**NumpyPCN.manifest.to_json(), "name": name}
-    values = {"pcbench": "1", "law_set": runner.law_set_hash(), "implementation": name, "spec": name, **header}
+    values = {"pcbench": "1", "law_set": runner.law_set_hash(), "implementation": name, "spec": SPEC, **header}
     return Report(
         header=RunHeader(manifest=manifest, dtypes=dtypes, **values),
         laws=tuple(LawText(id=law, statement="") for law in found),
@@ -378,7 +381,7 @@ def test_other_laws_are_not_asked():
 def test_a_report_must_fit(tmp_path):
     """If this fails, another version's conformance vouches for the one that is measured."""
     path = tmp_path / "r.json"
-    here = Entrant(name="numpy", given="numpy", spec="", manifest=NumpyPCN.manifest.to_json())
+    here = Entrant(name="numpy", given="numpy", spec=SPEC, manifest=NumpyPCN.manifest.to_json())
     path.write_text(report(dtypes=("float64", "float32")).dumps())
     found = conformance.read([str(path)], conformance.LAWS)
     assert set(conformance.assign(found, [here])) == {("numpy", "float64"), ("numpy", "float32")}
@@ -386,6 +389,7 @@ def test_a_report_must_fit(tmp_path):
         (replace(here, manifest={**here.manifest, "version": "0.1"}), "with version"),
         (replace(here, manifest={**here.manifest, "versions": {"python": "3.9"}}), "python 3.9"),
         (replace(here, name="other"), "needed one of other"),
+        (replace(here, spec=SPEC + "_quick"), "implementation_quick is timed"),
     ):
         with pytest.raises(UsageError, match=said):
             conformance.assign(found, [entrant])

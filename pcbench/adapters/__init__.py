@@ -18,7 +18,8 @@ class AdapterEntry:
 
     **Arguments:** `name` on the command line; `spec` of the object that answers, `module:attribute`; `description` in
     one line; `install`, what to give to `pip install`, empty if it comes with pcbench; `probe`, the top-level module
-    whose presence in an interpreter means that the library is installed there.
+    whose presence in an interpreter means that the library is installed there; `timed`, the spec of the same
+    implementation as it is to be timed, where answering thousands of small questions asks for another one.
     """
 
     name: str
@@ -26,6 +27,7 @@ class AdapterEntry:
     description: str
     install: str
     probe: str
+    timed: str = ""
 
 
 def _entries(*entries: AdapterEntry) -> dict[str, AdapterEntry]:
@@ -39,6 +41,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="the PCN that comes with pcbench, in JAX",
         install="",
         probe="jax",
+        timed="pcbench.adapters.reference:compiled_for_speed",
     ),
     AdapterEntry(
         name="reference-architectures",
@@ -110,6 +113,11 @@ def resolve(name_or_spec: str) -> str:
         f"implementation {name_or_spec!r} is not known{hint}. Known are {', '.join(KNOWN)}; "
         "your own is given as package.module:attribute, path/to/file.py or path/to/file.py:attribute"
     )
+
+
+def for_timing(spec: str) -> str:
+    """The spec to load for timing what `spec` names: itself, unless its adapter has one for that purpose."""
+    return next((entry.timed for entry in KNOWN.values() if entry.spec == spec and entry.timed), spec)
 
 
 def located(text: str) -> tuple[str, str, str]:

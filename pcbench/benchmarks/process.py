@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from pcbench.adapters import for_timing
 from pcbench.benchmarks.settings import Settings, settings
 from pcbench.gating import bench
 from pcbench.gating.harness import Harness, Side, harness
@@ -151,7 +152,8 @@ def _ask(chosen: Settings, task: Task | None, extra: Mapping[str, str], kept: Pa
         requests.append({**asked, "keep": str(kept)} if kept else asked)
     # The root is the copy of pcbench itself, of which a module is always loaded: that a checkout's own files are the
     # ones measured is the gate's concern, here whatever the environment has is measured.
-    return driver.measure(Side(label=chosen.spec, spec=chosen.spec, root=str(driver.directory)), requests)
+    side = Side(label=chosen.spec, spec=for_timing(chosen.spec), root=str(driver.directory))
+    return driver.measure(side, requests)
 
 
 @functools.cache

@@ -132,6 +132,9 @@ def assign(reports: Mapping[str, Report], entrants: Sequence[Entrant]) -> dict[t
                 f"{path} is about {report.header.subject}: needed one of {', '.join(e.name for e in entrants)}"
             )
         for entrant in named:
+            other = report.header.spec
+            if entrant.spec != other and ".py" not in entrant.spec + other:  # a path can be written in several ways
+                raise UsageError(f"{path} is about {other}, but {entrant.spec} is timed: make a report of that")
             for what in ("library", "version", "versions"):
                 if entrant.manifest.get(what) != judged.get(what):
                     raise UsageError(

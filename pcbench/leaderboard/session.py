@@ -51,13 +51,14 @@ class Settings:
 
 
 def parse(texts: Sequence[str]) -> list[Entrant]:
-    """Who is named on a command line, `IMPL` or `IMPL=PYTHON` each.
+    """Who is named on a command line, `IMPL` or `IMPL=PYTHON` each, as it is to be timed; so it is also judged.
 
     **Raises:** `UsageError` for an implementation that is not known, an interpreter that is not there, or a repetition.
     """
     found: list[Entrant] = []
     for text in texts:
         given, spec, python = adapters.located(text)
+        spec = adapters.for_timing(spec)
         if python:
             launching.resolve_interpreter(python)
         if any((e.spec, e.python) == (spec, python) for e in found):
