@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from pcbench.adapters.reference import implementation
+from pcbench.adapters.reference import compiled_for_speed, implementation
 from pcbench.errors import ProblemError
 from pcbench.network import Network
 from pcbench.problem import Problem
-from pcbench.reference.compilation import compilations
+from pcbench.reference.compilation import CountedJit, compilations
 
 REFERENCE = implementation()
 
@@ -142,18 +142,18 @@ def test_training_is_inference_then_descent():
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-13)
 
 
-def every_answer(problem: Problem, steps: int, step_size: float):
+def every_answer(problem: Problem, steps: int, step_size: float, reference=REFERENCE):
     network, x, y, z = parts(problem)
-    yield from REFERENCE.infer(network, x, y, steps, step_size).activities
-    yield from REFERENCE.infer(network, x, y, steps, step_size, z).activities
-    yield REFERENCE.predict(network, x)
-    yield REFERENCE.layer_energies(network, x, y, z)
-    yield from REFERENCE.activity_gradients(network, x, y, z)
-    yield from REFERENCE.weight_gradients(network, x, y, z)
-    yield from REFERENCE.equilibrium(network, x, y).activities
-    yield from REFERENCE.train(network, x, y, steps, step_size, steps, step_size)
-    yield from REFERENCE.fixed_prediction_gradients(network, x, y)
-    yield from REFERENCE.zero_divergence_gradients(network, x, y)
+    yield from reference.infer(network, x, y, steps, step_size).activities
+    yield from reference.infer(network, x, y, steps, step_size, z).activities
+    yield reference.predict(network, x)
+    yield reference.layer_energies(network, x, y, z)
+    yield from reference.activity_gradients(network, x, y, z)
+    yield from reference.weight_gradients(network, x, y, z)
+    yield from reference.equilibrium(network, x, y).activities
+    yield from reference.train(network, x, y, steps, step_size, steps, step_size)
+    yield from reference.fixed_prediction_gradients(network, x, y)
+    yield from reference.zero_divergence_gradients(network, x, y)
 
 
 def test_nothing_recompiles_for_new_values():
@@ -215,6 +215,21 @@ def test_large_and_small_programs_agree():
         assert compilations("_run") > before
     for a, b in zip(shared, alone, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
+
+
+def test_what_is_timed_is_compiled_for_speed(monkeypatch):
+    """If this fails, benchmarks time programs that were compiled to be compiled fast, or ones that answer otherwise."""
+
+    def refused(self):
+        raise AssertionError("compiled fast")
+
+    usual = list(every_answer(CASES["width1"], 3, 0.1))
+    monkeypatch.setattr(CountedJit, "fast", property(refused))
+    quick = list(every_answer(CASES["width1"], 3, 0.1, compiled_for_speed()))
+    for a, b in zip(usual, quick, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
+    with pytest.raises(AssertionError, match="compiled fast"):  # the trap works
+        REFERENCE.predict(*parts(CASES["width1"])[:2])
 
 
 def test_unequal_hidden_widths_are_refused():

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -21,6 +23,7 @@ SMALL = 1 << 18
 """Numbers in the arguments of a call up to which its program is compiled fast rather than well."""
 
 _COUNTS: Counter[str] = Counter()
+_FOR_SPEED = ContextVar("for_speed", default=False)
 _FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
@@ -29,8 +32,18 @@ def compilations(name: str | None = None) -> int:
     return sum(_COUNTS.values()) if name is None else _COUNTS[name]
 
 
+@contextmanager
+def for_speed() -> Iterator[None]:
+    """Compile every program well, whatever its size: for whoever runs the same shapes again and again."""
+    token = _FOR_SPEED.set(True)
+    try:
+        yield
+    finally:
+        _FOR_SPEED.reset(token)
+
+
 class CountedJit:
-    """A jitted function whose tracings are counted; small calls of it are compiled fast, the others well.
+    """A jitted function whose tracings are counted; unless `for_speed`, small calls of it are compiled fast.
 
     `well` is always compiled well, which pays where a loop of the program runs for long on small arrays: compiled
     fast it takes three to four times as long.  `donating` is `well` that overwrites the arguments `donate` names.
@@ -64,7 +77,7 @@ class CountedJit:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The answer of the function, by one of the two."""
         numbers = sum(np.size(leaf) for leaf in jax.tree.leaves(args))
-        return (self.fast if numbers <= SMALL else self.well)(*args, **kwargs)
+        return (self.well if numbers > SMALL or _FOR_SPEED.get() else self.fast)(*args, **kwargs)
 
 
 def counted_jit(static: Sequence[str] = (), donate: Sequence[str] = ()) -> Callable[[Callable[..., Any]], CountedJit]:
