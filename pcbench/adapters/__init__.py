@@ -80,7 +80,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
     AdapterEntry(
         name="torch",
         spec="pcbench.adapters.torch:implementation",
-        description="layers of PyTorch with an energy that autograd differentiates; the base of the three below",
+        description="layers of PyTorch with an energy that autograd differentiates; the base of those below",
         install="torch",
         probe="torch",
     ),
@@ -96,6 +96,14 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         name="preco",
         spec="pcbench.adapters.preco:implementation",
         description="PRECO: hierarchical predictive coding networks, in PyTorch",
+        install="",
+        probe="PRECO",
+        clone="https://github.com/bjornvz/PRECO",
+    ),
+    AdapterEntry(
+        name="preco-exact",
+        spec="pcbench.adapters.preco:exact",
+        description="PRECO with its step size in the network's precision, by activities and gradients alone",
         install="",
         probe="PRECO",
         clone="https://github.com/bjornvz/PRECO",

@@ -11,6 +11,8 @@ What to know of PRECO (commit c8709c4) when reading the results:
 - `get_energy` is the sum over units of the squared *mean* of their errors over the batch, without the ½: with one
   sample that is twice the energy (`energy_factor`), with more it is another function.
 - `lr_x` is kept as a float32 number, also where everything else is float64.
+- `exact()` is a variant without these two, so that they do not colour every law: there `lr_x` is set once more after
+  construction, in the network's dtype, and no energy is offered.
 - `train_supervised` and `test_supervised` want class labels and squeeze away axes of length 1, so the steps that they
   consist of are called here one by one.
 - `clamp_target` does not check shapes.
@@ -27,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from pcbench.adapters.torch import TorchAdapter, arrays, cloned, commit, default_dtype, versions
+from pcbench.errors import ContractError
 from pcbench.implementation import Capabilities, Conventions, Inference, Manifest
 from pcbench.network import DTYPES, Activities, Network
 
@@ -34,36 +37,43 @@ URL = "https://github.com/bjornvz/PRECO"
 
 
 def implementation() -> Preco:
-    """PRECO's hierarchical networks.
+    """PRECO's hierarchical networks as they are.
 
     **Raises:** `MissingLibraryError` where PyTorch or PRECO cannot be imported.
     """
     return Preco()
 
 
+def exact() -> Preco:
+    """PRECO with a step size of the network's own precision, and without its energy.
+
+    **Raises:** `MissingLibraryError` where PyTorch or PRECO cannot be imported.
+    """
+    return Preco(exact=True)
+
+
 class Preco(TorchAdapter):
     """The adapter."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, exact: bool = False) -> None:
         super().__init__()
         self._lib = _library()
+        self._exact = exact
         self.manifest = Manifest(
-            name="preco",
+            name="preco-exact" if exact else "preco",
             library="PRECO",
             version=commit(cloned("PRECO", "PRECO", URL, "torch scipy"))[:7],
             versions=versions(),
             url=URL,
-            notes=(
-                "PCN_AMB without activation of the input, PCN_MBA without that of the output, by overriding fl and "
-                "dfldx: fL=linear raises TypeError",
-            ),
+            notes=_notes(exact),
             capabilities=Capabilities(
                 activations=("linear", "tanh", "relu", "silu"),
                 placements=("before-weight", "after-weight"),
                 losses=("mse",),
                 dtypes=DTYPES,
                 scalings="folded",
-                reports_energy=True,
+                energy_at_activities=not exact,
+                reports_energy=not exact,
                 reports_gradients=True,
                 shapes="free",
             ),
@@ -86,7 +96,12 @@ class Preco(TorchAdapter):
             return arrays(net.x[-1:])[0]
 
     def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
-        """`get_energy` after no step of inference."""
+        """`get_energy` after no step of inference.
+
+        **Raises:** `ContractError` for the variant that does not offer it.
+        """
+        if self._exact:
+            raise ContractError("preco-exact offers no energy: ask `preco` for get_energy")
         with default_dtype(network):
             return self._inferred(network, input, target, activities).get_energy()
 
@@ -123,7 +138,7 @@ class Preco(TorchAdapter):
             net.update_w()
             return Inference(
                 activities=arrays([net.x[l] for l in net.hidden_layers]),
-                energy=net.get_energy(),
+                energy=None if self._exact else net.get_energy(),
                 weight_gradients=arrays(net.grads["w"]),
             )
 
@@ -159,6 +174,8 @@ class Preco(TorchAdapter):
         else:
             structure = self._lib.BeforeWeight(list(network.dims), f, use_bias=False, upward=True)
         net = self._lib.PCnet(step_size, steps, structure)
+        if self._exact:
+            net.lr_x = self.torch.tensor(step_size, dtype=self.torch.get_default_dtype())
         for l, weight in enumerate(self.tensors(network.weights)):
             net.w[l] = weight.T
         return net
@@ -187,6 +204,14 @@ class Preco(TorchAdapter):
         self._clamp(net, input, target, start)
         net.train_updates()
         return net
+
+
+def _notes(exact: bool) -> tuple[str, ...]:
+    structures = (
+        "PCN_AMB without activation of the input, PCN_MBA without that of the output, by overriding fl and dfldx: "
+        "fL=linear raises TypeError"
+    )
+    return (structures, "lr_x set after construction, in the network's dtype; no energy") if exact else (structures,)
 
 
 @cache
