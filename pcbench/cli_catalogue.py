@@ -125,7 +125,8 @@ def adapters(python: str | None) -> None:
         table.add_column(name, overflow="fold")
     for entry in KNOWN.values():
         here = entry.probe in found
-        state = f"yes {found[entry.probe]}".strip() if here else f"no: pip install {entry.install or entry.probe}"
+        how = f"clone {entry.clone}" if entry.clone else f"pip install {entry.install or entry.probe}"
+        state = f"yes {found[entry.probe]}".strip() if here else f"no: {how}"
         table.add_row(*(Text(t) for t in (entry.name, entry.probe, state, entry.description)))
     Console(highlight=False).print(table)
 

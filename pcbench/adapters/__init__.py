@@ -19,7 +19,8 @@ class AdapterEntry:
     **Arguments:** `name` on the command line; `spec` of the object that answers, `module:attribute`; `description` in
     one line; `install`, what to give to `pip install`, empty if it comes with pcbench; `probe`, the top-level module
     whose presence in an interpreter means that the library is installed there; `timed`, the spec of the same
-    implementation as it is to be timed, where answering thousands of small questions asks for another one.
+    implementation as it is to be timed, where answering thousands of small questions asks for another one; `clone`,
+    the address of the repository of a library that is not packaged, which is cloned and put on the path.
     """
 
     name: str
@@ -28,6 +29,7 @@ class AdapterEntry:
     install: str
     probe: str
     timed: str = ""
+    clone: str = ""
 
 
 def _entries(*entries: AdapterEntry) -> dict[str, AdapterEntry]:
@@ -77,6 +79,45 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="FabricPC with its own muPC scaling of predictions and of top-down gradients",
         install="fabricpc==0.6.0",
         probe="fabricpc",
+    ),
+    AdapterEntry(
+        name="torch",
+        spec="pcbench.adapters.torch:implementation",
+        description="layers of PyTorch with an energy that autograd differentiates; the base of those below",
+        install="torch",
+        probe="torch",
+    ),
+    AdapterEntry(
+        name="torch2pc",
+        spec="pcbench.adapters.torch2pc:implementation",
+        description="Torch2PC: strict predictive coding of sequential models, in PyTorch",
+        install="",
+        probe="TorchSeq2PC",
+        clone="https://github.com/RobertRosenbaum/Torch2PC",
+    ),
+    AdapterEntry(
+        name="preco",
+        spec="pcbench.adapters.preco:implementation",
+        description="PRECO: hierarchical predictive coding networks, in PyTorch",
+        install="",
+        probe="PRECO",
+        clone="https://github.com/bjornvz/PRECO",
+    ),
+    AdapterEntry(
+        name="preco-exact",
+        spec="pcbench.adapters.preco:exact",
+        description="PRECO with its step size in the network's precision, by activities and gradients alone",
+        install="",
+        probe="PRECO",
+        clone="https://github.com/bjornvz/PRECO",
+    ),
+    AdapterEntry(
+        name="pctrainer",
+        spec="pcbench.adapters.pctrainer:implementation",
+        description="PCTrainer and PCLayer of Bogacz-Group/PredictiveCoding, in PyTorch",
+        install="",
+        probe="predictive_coding",
+        clone="https://github.com/Bogacz-Group/PredictiveCoding",
     ),
 )
 """The adapters that come with pcbench, by name."""
