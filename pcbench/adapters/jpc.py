@@ -197,12 +197,7 @@ class JPC:
         return static, [_scaled(r, w) for r, w in zip(self._remainders(network), network.weights, strict=True)]
 
     def _remainders(self, network: Network) -> list[float]:
-        """What is left of the scalings when jpc has applied its own; 1 where the parameterisation is the same."""
-        own = layer_scalings(
-            self._param_type, input_dim=network.dims[0], width=network.dims[1], depth=network.depth,
-            residual=network.residual, output_multiplier=self._gamma(network) or 1.0,
-        )  # fmt: skip
-        return [a / b for a, b in zip(network.scalings, own, strict=True)]
+        return remainders(network, self._param_type, self._gamma(network))
 
     def _gamma(self, network: Network) -> float | None:
         return float(network.output_multiplier) if self._with_gamma else None
@@ -288,6 +283,19 @@ class Solved(JPC):
         note = "solve_inference by Euler's method, its time up to steps times step size"
         super().__init__(name, capabilities=capabilities, notes=(note,))
         self._infer = self._jit(_integrate)
+
+
+def remainders(network: Network, param_type: str, gamma: float | None) -> list[float]:
+    """What is left of each layer's scaling once jpc has applied its own; 1 in the same parameterisation."""
+    own = layer_scalings(
+        param_type,
+        input_dim=network.dims[0],
+        width=network.dims[1],
+        depth=network.depth,
+        residual=network.residual,
+        output_multiplier=1.0 if gamma is None else gamma,
+    )
+    return [a / b for a, b in zip(network.scalings, own, strict=True)]
 
 
 # ---- programs: each runs under jax.jit ------------------------------------------------------------------------------
