@@ -1,4 +1,4 @@
-r"""The register of adapters, the NumPy network, the scaffold of new adapters, and FabricPC's absence.
+r"""The register of adapters, the NumPy network, the scaffold of new adapters, and what FabricPC and jpc say of absence.
 
 Expectations are central differences of an implementation's own energy and identities of the theory, never what another
 implementation returns.
@@ -7,11 +7,13 @@ implementation returns.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -140,8 +142,8 @@ def test_register_and_manifests_import_no_library():
     """If this fails, `pcbench adapters` pays for, or breaks on, libraries that are not being tested."""
     code = (
         "import sys; import pcbench.adapters, pcbench.adapters.fabricpc, pcbench.adapters.template\n"
-        "import pcbench.adapters.numpy\n"
-        "assert not {'jax', 'torch', 'fabricpc', 'pytest', 'pcbench.oracle', 'pcbench.laws'} & set(sys.modules)"
+        "import pcbench.adapters.jpc, pcbench.adapters.numpy\n"
+        "assert not {'jax', 'torch', 'fabricpc', 'jpc', 'pytest', 'pcbench.oracle', 'pcbench.laws'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
@@ -343,16 +345,97 @@ def test_fabricpc_says_how_to_install_it(factory):
     assert KNOWN["fabricpc"].install in str(caught.value)
 
 
+# ---- jpc ------------------------------------------------------------------------------------------------------------
+
+JPC_FACTORIES = [entry.spec.partition(":")[2] for entry in KNOWN.values() if entry.probe == "jpc"]
+
+
+def stand_ins(monkeypatch, tmp_path, direct_url=None, **names):
+    """A jpc 1.0.0 with these names, and empty modules for what it stands on, for the length of a test."""
+    from pcbench.adapters import jpc
+
+    modules = {"jpc": SimpleNamespace(**names), "jax": SimpleNamespace(__version__="0.5.2")}
+    monkeypatch.setattr(jpc, "import_module", lambda name: modules.get(name, SimpleNamespace()))
+    info = tmp_path / "jpc-1.0.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: jpc\nVersion: 1.0.0\n")
+    if direct_url is not None:
+        (info / "direct_url.json").write_text(json.dumps(direct_url))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return jpc
+
+
+@pytest.mark.parametrize("factory", JPC_FACTORIES)
+def test_jpc_says_which_environment_it_needs(factory, monkeypatch):
+    """If this fails, JAX 0.6 or later gives a traceback about `jaxlib.xla_extension` instead of what to do."""
+    from pcbench.adapters import jpc
+
+    def import_module(name):
+        raise ModuleNotFoundError("No module named 'jaxlib.xla_extension'", name="jaxlib.xla_extension")
+
+    monkeypatch.setattr(jpc, "import_module", import_module)
+    with pytest.raises(MissingLibraryError, match=r"jaxlib\.xla_extension") as caught:
+        getattr(jpc, factory)()
+    for needed in ("jpc 1.0.0", "jax<=0.5.2", "pcbench env create jpc", "--python"):
+        assert needed in str(caught.value)
+
+
+def test_jpc_tells_older_code_of_the_same_number(monkeypatch, tmp_path):
+    """If this fails, the tag 1.0.0, whose functions have other names, fails at its first question without a reason."""
+    jpc = stand_ins(monkeypatch, tmp_path, update_activities=None)
+    with pytest.raises(MissingLibraryError, match=r"has no update_pc_activities.*jpc 1\.0\.0 as of July 2026"):
+        jpc.implementation()
+
+
+@pytest.mark.parametrize(
+    ("direct_url", "commit"),
+    [
+        (None, ""),
+        ({"url": "file:///jpc", "dir_info": {}}, ""),
+        ({"url": "https://example.org/jpc", "vcs_info": {"vcs": "git", "commit_id": "7d6cc05"}}, "7d6cc05"),
+    ],
+)
+def test_jpc_states_its_commit_where_pip_was_told_one(direct_url, commit, monkeypatch, tmp_path):
+    """If this fails, two reports on different code of one number cannot be told apart."""
+    jpc = stand_ins(monkeypatch, tmp_path, direct_url)
+    assert jpc._commit() == commit
+
+
+@pytest.mark.parametrize("param_type", ["sp", "ntp", "mupc"])
+def test_jpc_gets_the_weights_of_its_own_parameterisation_as_they_are(param_type):
+    """If this fails, the adapter scales the weights itself, and a wrong scaling of jpc's would go unseen."""
+    from pcbench.adapters.jpc import remainders
+
+    network = BASE.replace(residual=True, parameterisation=param_type, output_multiplier=4.0).network()
+    assert remainders(network, param_type, 4.0) == [1.0] * network.depth
+    # Without gamma it is all that is left; the powers of two make it exact.
+    assert remainders(network, param_type, None) == [1.0] * (network.depth - 1) + [0.25]
+
+
+def test_jpc_gets_what_is_left_of_other_scalings():
+    """By hand: D = 3, N = 4, L = 4 with skips; 1/sqrt(3), 1/4, 1/4 and 1/4 are muPC's, so 1 over them is left of sp."""
+    from pcbench.adapters.jpc import remainders
+
+    network = BASE.replace(residual=True, parameterisation="sp").network()
+    np.testing.assert_allclose(remainders(network, "mupc", 1.0), [np.sqrt(3), 4, 4, 4], rtol=1e-15)
+    assert remainders(network.folded(), "sp", None) == [1.0] * 4
+
+
+# ---- what comes with all of them ------------------------------------------------------------------------------------
+
+
 def test_no_adapter_names_a_path_of_this_machine():
     """If this fails, the register works only where it was written."""
-    assert not any(os.sep in entry.spec or os.sep in entry.install for entry in KNOWN.values())
+    for entry in KNOWN.values():
+        assert os.sep not in entry.spec
+        assert os.sep not in entry.install or entry.install.startswith("git+https://")
 
 
-@pytest.mark.parametrize("name", ["fabricpc", "fabricpc-mupc"])
+@pytest.mark.parametrize("name", [name for name in KNOWN if adapters.known_failures_file(name)])
 def test_known_failures_name_laws_and_cover_the_installed_version(name):
     """If this fails, a law was renamed or a range is wrong, and `pcbench check` refuses the file."""
-    path = Path(adapters.__file__).with_name(f"{name}-known-failures.json")
-    entries = known_failures.read(path, list(REGISTRY))
-    version = KNOWN[name].install.partition("==")[2]
-    known_failures.check_current(entries, "fabricpc", version, {})
+    entry = KNOWN[name]
+    entries = known_failures.read(Path(adapters.__file__).with_name(f"{name}-known-failures.json"), list(REGISTRY))
+    version = "1.0.0" if entry.probe == "jpc" else entry.install.partition("==")[2]
+    known_failures.check_current(entries, entry.probe, version, {})
     assert entries

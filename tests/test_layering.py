@@ -64,6 +64,7 @@ LIBRARIES = {
 ADAPTERS = {
     "__init__": set(), "numpy": set(), "template": set(), "reference": {"jax"}, "reference_architectures": {"jax"},
     "fabricpc": {"jax", "fabricpc"}, "torch": {"torch"}, "torch2pc": set(), "preco": set(), "pctrainer": set(),
+    "jpc": {"jax", "equinox", "optax", "diffrax", "jpc"},
 }  # fmt: skip
 ANY = {"numpy"}
 

@@ -36,6 +36,9 @@ def _entries(*entries: AdapterEntry) -> dict[str, AdapterEntry]:
     return {entry.name: entry for entry in entries}
 
 
+_JPC = "git+https://github.com/thebuckleylab/jpc@7d6cc05742d28b543311e6c4d4ca140ba996f8b5"
+"""By commit, because its number 1.0.0 covers hundreds of them with different interfaces."""
+
 KNOWN: dict[str, AdapterEntry] = _entries(
     AdapterEntry(
         name="reference",
@@ -118,6 +121,46 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         install="",
         probe="predictive_coding",
         clone="https://github.com/Bogacz-Group/PredictiveCoding",
+        name="jpc",
+        spec="pcbench.adapters.jpc:implementation",
+        description="jpc: predictive coding networks in JAX, with optax's updates of activities and weights",
+        install=_JPC,
+        probe="jpc",
+    ),
+    AdapterEntry(
+        name="jpc-sp",
+        spec="pcbench.adapters.jpc:sp",
+        description="jpc's closed form of linear networks, standard parameterisation",
+        install=_JPC,
+        probe="jpc",
+    ),
+    AdapterEntry(
+        name="jpc-sp-gamma",
+        spec="pcbench.adapters.jpc:sp_gamma",
+        description="the same with jpc's gamma, which divides the output",
+        install=_JPC,
+        probe="jpc",
+    ),
+    AdapterEntry(
+        name="jpc-ntp",
+        spec="pcbench.adapters.jpc:ntp",
+        description="jpc's closed form of linear networks, neural tangent parameterisation",
+        install=_JPC,
+        probe="jpc",
+    ),
+    AdapterEntry(
+        name="jpc-mupc",
+        spec="pcbench.adapters.jpc:mupc",
+        description="jpc's closed form of linear networks, its μPC with gamma",
+        install=_JPC,
+        probe="jpc",
+    ),
+    AdapterEntry(
+        name="jpc-solve-inference",
+        spec="pcbench.adapters.jpc:solve_inference",
+        description="jpc's inference of linear networks by diffrax",
+        install=_JPC,
+        probe="jpc",
     ),
 )
 """The adapters that come with pcbench, by name."""
