@@ -75,6 +75,20 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         install="fabricpc==0.6.0",
         probe="fabricpc",
     ),
+    AdapterEntry(
+        name="pcx",
+        spec="pcbench.adapters.pcx:implementation",
+        description="PCX: modules, value nodes and tracked parameters, in JAX",
+        install="pcx==0.6.3",
+        probe="pcx",
+    ),
+    AdapterEntry(
+        name="pcx-unseeded",
+        spec="pcbench.adapters.pcx:unseeded",
+        description="PCX with its global random key left as an exception leaves it",
+        install="pcx==0.6.3",
+        probe="pcx",
+    ),
 )
 """The adapters that come with pcbench, by name."""
 
