@@ -63,7 +63,7 @@ LIBRARIES = {
 # An adapter imports its own library, under the name it is imported by, and NumPy.
 ADAPTERS = {
     "__init__": set(), "numpy": set(), "template": set(), "reference": {"jax"}, "reference_architectures": {"jax"},
-    "fabricpc": {"jax", "fabricpc"},
+    "fabricpc": {"jax", "fabricpc"}, "pcx": {"jax", "pcx", "optax"}, "ngclearn": {"jax", "ngclearn", "ngcsimlib"},
 }  # fmt: skip
 ANY = {"numpy"}
 

@@ -89,6 +89,13 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         install="pcx==0.6.3",
         probe="pcx",
     ),
+    AdapterEntry(
+        name="ngclearn",
+        spec="pcbench.adapters.ngclearn:implementation",
+        description="ngc-learn: contexts of cells and synapses, compiled to processes, in JAX",
+        install="ngclearn==3.2.3",
+        probe="ngclearn",
+    ),
 )
 """The adapters that come with pcbench, by name."""
 
