@@ -1,4 +1,4 @@
-r"""The register of adapters, the NumPy network, the scaffold of new adapters, and what FabricPC and jpc say of absence.
+r"""The register of adapters, the NumPy network, the scaffold of new adapters, and the libraries' absence.
 
 Expectations are central differences of an implementation's own energy and identities of the theory, never what another
 implementation returns.
@@ -6,20 +6,20 @@ implementation returns.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pcbench import adapters, known_failures
-from pcbench.adapters import KNOWN, for_timing, resolve
+from pcbench import known_failures
+from pcbench.adapters import KNOWN, for_timing, known_failures_file, resolve
 from pcbench.adapters.numpy import implementation
 from pcbench.adapters.template import scaffold
 from pcbench.errors import MissingLibraryError, UsageError
@@ -142,8 +142,10 @@ def test_register_and_manifests_import_no_library():
     """If this fails, `pcbench adapters` pays for, or breaks on, libraries that are not being tested."""
     code = (
         "import sys; import pcbench.adapters, pcbench.adapters.fabricpc, pcbench.adapters.template\n"
-        "import pcbench.adapters.jpc, pcbench.adapters.numpy\n"
-        "assert not {'jax', 'torch', 'fabricpc', 'jpc', 'pytest', 'pcbench.oracle', 'pcbench.laws'} & set(sys.modules)"
+        "import pcbench.adapters.jpc, pcbench.adapters.numpy, pcbench.adapters.pcx, pcbench.adapters.ngclearn\n"
+        "import pcbench.adapters.torch, pcbench.adapters.preco\n"
+        "assert not {'jax', 'torch', 'fabricpc', 'jpc', 'pcx', 'ngclearn', 'pytest', 'pcbench.oracle', 'pcbench.laws'} "
+        "& set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
@@ -330,19 +332,54 @@ def test_scaffold_refuses_names_that_make_no_module(name):
         scaffold(name)
 
 
-# ---- FabricPC -------------------------------------------------------------------------------------------------------
+# ---- other libraries ------------------------------------------------------------------------------------------------
+
+LIBRARIES = [name for name, entry in KNOWN.items() if entry.install and entry.probe != "jpc"]  # which is below
 
 
-@pytest.mark.skipif(importlib.util.find_spec("fabricpc") is not None, reason="FabricPC is installed here")
-@pytest.mark.parametrize("factory", ["implementation", "cross_entropy", "mupc"])
-def test_fabricpc_says_how_to_install_it(factory):
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_missing_library_is_named_with_how_to_install_it(name):
     """If this fails, a user without the library sees a traceback instead of the command that helps."""
-    from pcbench.adapters import fabricpc
-
-    with pytest.raises(MissingLibraryError, match=r"pip install fabricpc") as caught:
-        getattr(fabricpc, factory)()
+    entry = KNOWN[name]
+    if importlib.util.find_spec(entry.probe) is not None:
+        pytest.skip(f"{entry.probe} is installed here")
+    module, _, attribute = entry.spec.partition(":")
+    with pytest.raises(MissingLibraryError, match=r"pip install") as caught:
+        getattr(importlib.import_module(module), attribute)()
+    assert f"check {entry.probe}" in str(caught.value)
     assert "--python" in str(caught.value)
-    assert KNOWN["fabricpc"].install in str(caught.value)
+    assert entry.install in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["pcx", "ngclearn"])
+def test_adapter_answers_by_the_gradients_of_its_own_energy(name):
+    """Where the library is installed: central differences of its energy, and one step along them.
+
+    Skipped elsewhere; `pcbench check NAME --python PATH` judges the adapter there by all laws.
+    """
+    entry = KNOWN[name]
+    pytest.importorskip(entry.probe)
+    module, _, attribute = entry.spec.partition(":")
+    adapter = getattr(importlib.import_module(module), attribute)()
+    c = adapter.manifest.conventions
+    assert Manifest.from_json(adapter.manifest.to_json()) == adapter.manifest
+    network, x, y, z = case(activation="tanh", residual=True, output_precision=0.4)
+    network = network.folded()
+
+    def energy(network, z):
+        return adapter.energy(network, x, y, z) / c.energy_factor
+
+    for l, gradient in enumerate(adapter.weight_gradients(network, x, y, z)):
+        expected = central(
+            lambda W, l=l: energy(network.with_weights([*network.weights[:l], W, *network.weights[l + 1 :]]), z),
+            network.weights[l],
+        )
+        found = c.gradient_sign * (gradient.T if c.weight_layout == "in-out" else gradient)
+        np.testing.assert_allclose(found, expected, atol=1e-7, rtol=1e-6)
+    moved = adapter.infer(network, x, y, 1, 0.1, z).activities
+    for l, (before, after) in enumerate(zip(z, moved, strict=True)):
+        slope = central(lambda a, l=l: energy(network, [*z[:l], a, *z[l + 1 :]]), before)
+        np.testing.assert_allclose((before - after) / 0.1, slope, atol=1e-7, rtol=1e-6)
 
 
 # ---- jpc ------------------------------------------------------------------------------------------------------------
@@ -431,11 +468,11 @@ def test_no_adapter_names_a_path_of_this_machine():
         assert os.sep not in entry.install or entry.install.startswith("git+https://")
 
 
-@pytest.mark.parametrize("name", [name for name in KNOWN if adapters.known_failures_file(name)])
+@pytest.mark.parametrize("name", [name for name in KNOWN if known_failures_file(name)])
 def test_known_failures_name_laws_and_cover_the_installed_version(name):
     """If this fails, a law was renamed or a range is wrong, and `pcbench check` refuses the file."""
     entry = KNOWN[name]
-    entries = known_failures.read(Path(adapters.__file__).with_name(f"{name}-known-failures.json"), list(REGISTRY))
+    entries = known_failures.read(known_failures_file(name) or "", list(REGISTRY))
     version = "1.0.0" if entry.probe == "jpc" else entry.install.partition("==")[2]
     known_failures.check_current(entries, entry.probe, version, {})
     assert entries

@@ -260,7 +260,7 @@ def test_a_library_plugs_in_by_a_subclass():
     """If this fails, the few lines that the module's docstring promises are not enough."""
 
     class Mine(torch.TorchPCN):
-        activity_gradients = None
+        activity_gradients = None  # pyright: ignore[reportAssignmentType] (says that it is not offered)
 
         def infer(self, network, input, target, steps, step_size, start=None):
             question = self.case(network, input, target)

@@ -121,6 +121,8 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         install="",
         probe="predictive_coding",
         clone="https://github.com/Bogacz-Group/PredictiveCoding",
+    ),
+    AdapterEntry(
         name="jpc",
         spec="pcbench.adapters.jpc:implementation",
         description="jpc: predictive coding networks in JAX, with optax's updates of activities and weights",
@@ -161,6 +163,27 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="jpc's inference of linear networks by diffrax",
         install=_JPC,
         probe="jpc",
+    ),
+    AdapterEntry(
+        name="pcx",
+        spec="pcbench.adapters.pcx:implementation",
+        description="PCX: modules, value nodes and tracked parameters, in JAX",
+        install="pcx==0.6.3",
+        probe="pcx",
+    ),
+    AdapterEntry(
+        name="pcx-unseeded",
+        spec="pcbench.adapters.pcx:unseeded",
+        description="PCX with its global random key left as an exception leaves it",
+        install="pcx==0.6.3",
+        probe="pcx",
+    ),
+    AdapterEntry(
+        name="ngclearn",
+        spec="pcbench.adapters.ngclearn:implementation",
+        description="ngc-learn: contexts of cells and synapses, compiled to processes, in JAX",
+        install="ngclearn==3.2.3",
+        probe="ngclearn",
     ),
 )
 """The adapters that come with pcbench, by name."""
