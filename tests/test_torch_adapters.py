@@ -13,6 +13,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from pcbench.adapters import KNOWN, pctrainer, preco, torch, torch2pc
 from pcbench.errors import ContractError, MissingLibraryError
 from pcbench.implementation import Manifest, methods_of
 from pcbench.laws import REGISTRY
-from pcbench.network import ACTIVATIONS
+from pcbench.network import ACTIVATIONS, PLACEMENTS
 from pcbench.problem import Problem
 
 CLONES = {"torch2pc": torch2pc, "preco": preco, "pctrainer": pctrainer}
@@ -260,7 +261,7 @@ def test_a_library_plugs_in_by_a_subclass():
     """If this fails, the few lines that the module's docstring promises are not enough."""
 
     class Mine(torch.TorchPCN):
-        activity_gradients = None  # pyright: ignore[reportAssignmentType] (says that it is not offered)
+        activity_gradients: Any = None
 
         def infer(self, network, input, target, steps, step_size, start=None):
             question = self.case(network, input, target)
@@ -317,8 +318,10 @@ def test_reported_gradients_belong_to_the_declared_point():
 
 
 @absent("PRECO")
-@pytest.mark.parametrize("placement", ["before-weight", "after-weight"])
-@pytest.mark.parametrize("activation", ["linear", "tanh", "relu", "silu"])
+@pytest.mark.parametrize(
+    ("activation", "placement"),
+    [("linear", "before-weight"), *((a, p) for a in ("tanh", "relu", "silu") for p in PLACEMENTS)],
+)
 def test_preco_predicts_with_the_activations_of_a_pcn_of_pcbench(activation, placement):
     """If this fails, PRECO activates its input or its output after all, and every law speaks about another model."""
     phi = {
