@@ -447,11 +447,11 @@ def _library() -> SimpleNamespace:
     """The library and what it stands on, under short names."""
     try:
         lib = SimpleNamespace(
+            jpc=import_module("jpc"),
             jax=import_module("jax"),
             equinox=import_module("equinox"),
             optax=import_module("optax"),
             diffrax=import_module("diffrax"),
-            jpc=import_module("jpc"),
         )
     except ImportError as error:
         raise MissingLibraryError(f"jpc cannot be imported here ({error}): {_HOW}") from error
