@@ -131,20 +131,20 @@ class JPC:
         return np.array(self._feedforward(network, input)[-1])
 
     def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
-        """`pc_energy_fn`, the mean over the batch."""
-        return float(self._at(network, input, target, activities)["energy"])
+        """`pc_energy_fn`, the mean over the batch, as `compute_pc_activity_grad` returns it."""
+        return float(self._at(self._evaluate, network, input, target, activities)["energy"])
 
     def activity_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """`compute_pc_activity_grad`, of the mean over the batch."""
-        return [np.array(g) for g in self._at(network, input, target, activities)["activity_gradients"]]
+        return [np.array(g) for g in self._at(self._evaluate, network, input, target, activities)["activity_gradients"]]
 
     def weight_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """`compute_pc_param_grads`, of the mean over the batch, `(fan_out, fan_in)` each."""
-        gradients = self._at(network, input, target, activities)["weight_gradients"]
+        gradients = self._at(self._evaluate, network, input, target, activities)["weight_gradients"]
         return [_scaled(r, np.array(g)) for r, g in zip(self._remainders(network), gradients, strict=True)]
 
     def infer(
@@ -180,10 +180,10 @@ class JPC:
         """Activities in jpc's sense have an entry for the output, which nothing reads: the target counts there."""
         return self._feedforward(network, input) if start is None else [*start, np.zeros_like(target)]
 
-    def _at(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> dict[str, Any]:
+    def _at(self, program: Any, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> Any:
         with self._precision(network):
             z = self._start(network, input, target, activities)
-            return self._evaluate(*self._arguments(network), input, target, z, self._options(network))
+            return program(*self._arguments(network), input, target, z, self._options(network))
 
     def _arguments(self, network: Network) -> tuple[_Static, list[np.ndarray]]:
         static = _Static(
@@ -233,13 +233,14 @@ class Plain(JPC):
             reports_energy=True,
         )
         super().__init__(name, capabilities=capabilities, notes=("param_type='sp'; scalings are in the weights",))
+        self._layers = self._jit(_layers)
         self._train = self._jit(_train)
 
     def layer_energies(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> np.ndarray:
         """`pc_energy_fn` with `record_layers`."""
-        return np.array(self._at(network, input, target, activities)["layer_energies"])
+        return np.array(self._at(self._layers, network, input, target, activities))
 
     def train(
         self,
@@ -352,16 +353,24 @@ def _evaluate(
 ) -> dict[str, Any]:  # fmt: skip
     params = _params(lib, static, weights)
     common = {"x": input, "param_type": static.param_type, **options}
-    _, for_activities = lib.jpc.compute_pc_activity_grad(params, activities, target, loss_id=static.loss, **common)
+    energy, for_activities = lib.jpc.compute_pc_activity_grad(params, activities, target, loss_id=static.loss, **common)
     for_weights, _ = lib.jpc.compute_pc_param_grads(params, activities, target, loss_id=static.loss, **common)
     return {
-        "energy": lib.jpc.pc_energy_fn(params, activities, target, loss=static.loss, **common),
-        "layer_energies": lib.jpc.pc_energy_fn(
-            params, activities, target, loss=static.loss, record_layers=True, **common
-        ),
+        "energy": energy,
         "activity_gradients": for_activities[:-1],
         "weight_gradients": _weights_of(static, for_weights),
     }
+
+
+def _layers(
+    lib: SimpleNamespace, static: _Static, weights: Sequence[Any], input: Any, target: Any, activities: Any,
+    options: dict[str, Any],
+) -> Any:  # fmt: skip
+    params = _params(lib, static, weights)
+    return lib.jpc.pc_energy_fn(
+        params, activities, target, x=input, loss=static.loss, param_type=static.param_type, record_layers=True,
+        **options,
+    )  # fmt: skip
 
 
 def _solve(
@@ -438,11 +447,11 @@ def _library() -> SimpleNamespace:
     """The library and what it stands on, under short names."""
     try:
         lib = SimpleNamespace(
+            jpc=import_module("jpc"),
             jax=import_module("jax"),
             equinox=import_module("equinox"),
             optax=import_module("optax"),
             diffrax=import_module("diffrax"),
-            jpc=import_module("jpc"),
         )
     except ImportError as error:
         raise MissingLibraryError(f"jpc cannot be imported here ({error}): {_HOW}") from error
