@@ -11,9 +11,11 @@ from typing import Any
 import click
 from rich.console import Console
 
+from pcbench import environments
 from pcbench.cli_bench import bench
 from pcbench.cli_catalogue import adapters, laws, new_adapter
 from pcbench.cli_compare import compare
+from pcbench.cli_env import env
 from pcbench.cli_gate import gate
 from pcbench.cli_matrix import matrix
 from pcbench.cli_options import (
@@ -33,7 +35,7 @@ from pcbench.cli_speed import speed
 from pcbench.errors import PcbenchError, UsageError
 from pcbench.version import __version__
 
-VARIABLES: frozenset[str] = frozenset()
+VARIABLES: frozenset[str] = frozenset({environments.PLACE})
 """Environment variables that pcbench reads; any other that begins with PCBENCH_ is taken for a misspelt one."""
 
 EXIT_CODES = """
@@ -153,7 +155,7 @@ def check(
 
     if in_process and python is not None:
         raise UsageError("--in-process runs the implementation in pcbench's own interpreter: leave out --python")
-    spec = register.resolve(impl)
+    spec, python = (register.resolve(impl), None) if in_process else register.chosen(impl, python)
     entries = known.read(known_failures, list(REGISTRY)) if known_failures else []
     outputs = {"json": json_path, "junit": junit_path, "markdown": markdown_path}
     report_files.check_writable(outputs.values())
@@ -204,7 +206,7 @@ def split(patterns: tuple[str, ...]) -> list[str]:
     return [word for word in words if word]
 
 
-for command in (laws, replay, compare, adapters, new_adapter, phase, scaling, speed, bench, gate, matrix):
+for command in (laws, replay, compare, adapters, new_adapter, phase, scaling, speed, bench, gate, matrix, env):
     main.add_command(command)
 
 if __name__ == "__main__":

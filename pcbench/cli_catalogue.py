@@ -5,9 +5,10 @@ from __future__ import annotations
 import json as json_module
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
@@ -16,9 +17,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from pcbench import environments
+from pcbench.cli_env import state as environment_state
 from pcbench.cli_options import python_option
 from pcbench.errors import UsageError
 from pcbench.judging import plain
+
+if TYPE_CHECKING:
+    from pcbench.adapters import AdapterEntry
 
 
 def law_data(law: Any) -> dict[str, Any]:
@@ -116,19 +122,45 @@ def installed(modules: list[str], python: str | None) -> dict[str, str]:
 @click.command()
 @python_option
 def adapters(python: str | None) -> None:
-    """List the adapters that come with pcbench, and whether their libraries are installed."""
+    """List the adapters that come with pcbench, and whether their libraries are installed, and where.
+
+    Without --python each is looked for where `pcbench check` would run it.
+    """
     from pcbench.adapters import KNOWN
 
-    found = installed(sorted({entry.probe for entry in KNOWN.values()}), python)
+    where = {entry.name: python or _made(entry.environment) for entry in KNOWN.values()}
+    found = {
+        path: installed(sorted({e.probe for e in KNOWN.values() if where[e.name] == path}), path or None)
+        for path in sorted(set(where.values()))
+    }
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in ("adapter", "library", "installed", "what it is"):
         table.add_column(name, overflow="fold")
     for entry in KNOWN.values():
-        here = entry.probe in found
-        how = f"clone {entry.clone}" if entry.clone else f"pip install {entry.install or entry.probe}"
-        state = f"yes {found[entry.probe]}".strip() if here else f"no: {how}"
+        state = _installed(entry, found[where[entry.name]], bool(python), bool(where[entry.name]))
         table.add_row(*(Text(t) for t in (entry.name, entry.probe, state, entry.description)))
     Console(highlight=False).print(table)
+
+
+def _made(environment: str) -> str:
+    """The interpreter of an environment that can be used, else an empty text."""
+    try:
+        return (environments.interpreter(environment) if environment else None) or ""
+    except UsageError:
+        return ""
+
+
+def _installed(entry: AdapterEntry, found: Mapping[str, str], asked: bool, made: bool) -> str:
+    """Whether an adapter's library is in the interpreter it would run in, and which that is, or what to do."""
+    name = "" if asked else entry.environment
+    if entry.probe in found:
+        return f"yes {found[entry.probe]}".strip() + (f", environment {name}" if made and name else "")
+    if name and not made and (text := environment_state(environments.ENVIRONMENTS[name])[0]) != "not made":
+        return f"no: environment {name} is {text}"
+    if made and name:
+        return f"no: pcbench env add {name} PATH" if entry.clone else f"no: environment {name} lacks it"
+    pip = f"git clone {entry.clone}" if entry.clone else f"pip install {entry.install or entry.probe}"
+    return f"no: {environments.ENVIRONMENTS[name].command}, or {pip}" if name else f"no: {pip}"
 
 
 @click.command("new-adapter")

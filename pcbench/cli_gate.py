@@ -65,7 +65,7 @@ def gate(
     if max_pairs < pairs:
         raise UsageError(f"--max-pairs {max_pairs}: needed at least the {pairs} of --pairs")
     plan = Plan(looks=looks_between(pairs, max_pairs), effect=effect, ratio=ratio)
-    spec = adapters.resolve(implementation)
+    spec, python = adapters.chosen(implementation, python)
     report_files.check_writable([json_path, markdown_path])
     repository = commits.repository_of(Path(directory))
     settings = session.Settings(

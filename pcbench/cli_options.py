@@ -30,7 +30,12 @@ cpu_limit_option = click.option(
 memory_limit_option = click.option(
     "--memory-limit", type=click.IntRange(1), help="MiB that a process of IMPL may allocate (Linux)."
 )
-python_option = click.option("--python", metavar="PATH", help="Interpreter that has the library under test.")
+python_option = click.option(
+    "--python",
+    metavar="PATH",
+    help="Interpreter that has the library under test.  "
+    "[default: that of the environment made for it (see `pcbench env`), else pcbench's own]",
+)
 
 
 @contextmanager

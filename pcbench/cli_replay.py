@@ -42,15 +42,16 @@ def replay(law: str, problem: str, impl: str, python: str | None, timeout: float
         raise UsageError("--in-process runs the implementation in pcbench's own interpreter: leave out --python")
     case = problem_from_line(problem)
     console = Console(highlight=False)
-    subject = open_subject(
-        adapters.resolve(impl), python=python, limits=Limits(call_seconds=timeout), in_process=in_process
-    )
+    spec, python = (adapters.resolve(impl), None) if in_process else adapters.chosen(impl, python)
+    subject = open_subject(spec, python=python, limits=Limits(call_seconds=timeout), in_process=in_process)
     try:
         show = Printer(console)
         show("law", chosen[0].id)
         show("statement", chosen[0].statement)
         show("citation", chosen[0].citation)
         show("implementation", f"{subject.manifest.name} {subject.manifest.version}".strip())
+        if python:
+            show("interpreter", python)
         for name, value in case.to_json().items():
             show(name, value)
         if isinstance(case, Problem):

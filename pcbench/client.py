@@ -319,7 +319,7 @@ class InProcess(Surface):
     @property
     def info(self) -> dict[str, Any]:
         """Interpreter, platform and library versions of this process."""
-        return worker.info()
+        return worker.info(self.manifest.library)
 
     def restart(self) -> None:
         """Load the implementation again, if it was given by a spec."""

@@ -31,6 +31,10 @@ class MissingLibraryError(PcbenchError, ImportError):
     """The library behind an adapter is not installed in the interpreter that was asked to run it."""
 
 
+class InstallationError(PcbenchError, RuntimeError):
+    """An environment for a library could not be made; the message holds the cause and where the log is."""
+
+
 class ImplementationError(PcbenchError, RuntimeError):
     """Something went wrong inside an implementation under test; the subclass says what."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pcbench.evidence import Verdict
+from pcbench.provenance import short
 from pcbench.report import Report
 from pcbench.report_files import MARKS, first_line, inline
 from pcbench.report_text import number
@@ -98,7 +99,7 @@ def _described(column: Column) -> dict[str, Any]:
         "name": column.name,
         "library": h.manifest.get("library", ""),
         "version": h.manifest.get("version", ""),
-        "commit": h.manifest.get("commit", ""),
+        "commit": h.commit,
         "python": h.python,
         "versions": dict(h.versions),
         "platform": h.platform,
@@ -154,6 +155,7 @@ def _who(columns: Sequence[Column]) -> list[str]:
             continue
         h = column.report.header
         library = f"{h.manifest.get('library', '')} {h.manifest.get('version', '')}".strip()
+        library += f" at {short(h.commit)}" if h.commit else ""
         versions = ", ".join(f"{name} {h.versions[name]}" for name in SHOWN if h.versions.get(name))
         total = sum(seconds for _, seconds in seconds_by_group(column.report)) or 1.0
         where = ", ".join(f"{group} {s / total:.0%}" for group, s in seconds_by_group(column.report)[:3])

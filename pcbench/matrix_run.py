@@ -15,7 +15,7 @@ from pcbench.known_failures import KnownFailure
 from pcbench.laws import REGISTRY, select
 from pcbench.matrix import Column
 from pcbench.progress import Progress
-from pcbench.report import Report
+from pcbench.report import Report, commit_known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +114,9 @@ def _earlier(
     if not same or [law.id for law in report.laws] != list(laws) or tuple(report.known) != _listed(entry, laws):
         return None
     with WorkerClient(entry.spec, entry.python) as client:
-        manifest = plain(client.manifest.to_json())
-    return report if plain(dict(h.manifest)) == manifest else None
+        manifest, info = plain(client.manifest.to_json()), client.info
+    # The number of a version does not always tell the commits of a library apart.
+    return report if plain(dict(h.manifest)) == manifest and h.commit == commit_known(manifest, info) else None
 
 
 def _listed(entry: Wanted, laws: Sequence[str]) -> tuple[KnownFailure, ...]:

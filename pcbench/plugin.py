@@ -192,8 +192,8 @@ class _State:
         from pcbench.laws import REGISTRY, select
 
         option = config.option
-        self.impl, self.python, self.timeout = option.pcn, option.pcn_python, option.pcn_timeout
-        self.spec = adapters.resolve(option.pcn)
+        self.impl, self.timeout = option.pcn, option.pcn_timeout
+        self.spec, self.python = adapters.chosen(option.pcn, option.pcn_python)
         self.profile = profiles.profile(option.pcn_profile)
         self.seed: int = option.pcn_seed
         if not 0 <= self.seed < 2**64:

@@ -15,6 +15,7 @@ from typing import Any
 from pcbench.errors import UsageError
 from pcbench.evidence import BROKEN, OUTCOMES, Verdict, Worst
 from pcbench.known_failures import KnownFailure
+from pcbench.provenance import short
 
 SCHEMA = 2
 """The version of the JSON layout; a reader refuses any other."""
@@ -22,10 +23,16 @@ SCHEMA = 2
 RED = (*BROKEN, "unexpected-pass")
 
 
-def title(name: str, manifest: Mapping[str, Any]) -> str:
-    """An implementation in one phrase: its name, with library and version unless they are the name."""
+def title(name: str, manifest: Mapping[str, Any], commit: str = "") -> str:
+    """An implementation in one phrase: its name, with library, version and commit unless they are the name."""
     shown = f"{manifest.get('library') or ''} {manifest.get('version') or ''}".strip()
+    shown += f" at {short(commit)}" if commit else ""
     return f"{name} ({shown})" if shown and shown != name else name
+
+
+def commit_known(manifest: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+    """The commit of the library: as its process found it, else as the adapter says among its versions."""
+    return str(info.get("commit") or manifest.get("versions", {}).get("commit", ""))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +40,8 @@ class RunHeader:
     """Everything that has to be known to understand a run, or to do it again.
 
     **Arguments:** `pcbench` version; `law_set`, a hash of all laws; `implementation` as the user named it and `spec`
-    as it was resolved; `interpreter` that was asked for, empty for pcbench's own; `manifest` of the implementation;
+    as it was resolved; `interpreter` that was asked for or found, empty for pcbench's own; `environment`, its name if
+    `pcbench env create` made it; `manifest` of the implementation, and the `commit` of its library where it is known;
     `python`, `platform`, `versions`, `devices` and `dtypes` where it ran; `compilations` it counted, or None;
     `error_budget` of the statistical laws; `partial` says why not everything was judged, empty otherwise.
     """
@@ -43,6 +51,8 @@ class RunHeader:
     implementation: str
     spec: str
     interpreter: str = ""
+    environment: str = ""
+    commit: str = ""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     python: str = ""
     platform: str = ""
@@ -63,7 +73,7 @@ class RunHeader:
     @property
     def subject(self) -> str:
         """Name of the adapter, library and version in one phrase."""
-        return title(str(self.manifest.get("name") or self.implementation), self.manifest)
+        return title(str(self.manifest.get("name") or self.implementation), self.manifest, self.commit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +214,7 @@ class Report:
             for name in ("devices", "dtypes"):
                 header[name] = tuple(header[name])
             return cls(
-                header=RunHeader(**{name: header[name] for name in _names(RunHeader)}),
+                header=RunHeader(**{name: header[name] for name in _names(RunHeader) if name in header}),
                 laws=tuple(LawText(**law) for law in data["laws"]),
                 verdicts=tuple(read_verdict(v) for v in data["verdicts"]),
                 known=tuple(KnownFailure(**entry) for entry in data["known_failures"]),

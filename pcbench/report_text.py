@@ -31,12 +31,13 @@ def number(value: float) -> str:
 def header_lines(report: Report) -> list[tuple[str, str]]:
     """Name and value of everything in the header, in the order of reading."""
     h = report.header
-    versions = ", ".join(f"{name} {version}" for name, version in h.versions.items() if version)
+    versions = ", ".join(f"{name} {version}" for name, version in h.versions.items() if version and name != "commit")
     compiled = "" if h.compilations is None else f", {h.compilations} compilations"
     lines = [
         ("pcbench", f"{h.pcbench}, law set {h.law_set}"),
         ("implementation", h.subject + ("" if h.spec == h.implementation else f", {h.spec}")),
-        ("where", f"Python {h.python}, {h.platform}" + (f", {h.interpreter}" if h.interpreter else "")),
+        ("where", f"Python {h.python}, {h.platform}"),
+        ("interpreter", h.interpreter + (f", environment {h.environment}" if h.environment else "")),
         ("versions", versions),
         ("devices, dtypes", f"{', '.join(h.devices)}; {', '.join(h.dtypes)}"),
         ("run", f"profile {h.profile}, seed {h.seed}, {h.workers} workers" + (", in process" if h.in_process else "")),

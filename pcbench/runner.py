@@ -29,7 +29,7 @@ from pcbench.laws.base import Law
 from pcbench.limits import Limits
 from pcbench.profiles import profile as profile_named
 from pcbench.progress import Progress, Silent
-from pcbench.report import LawText, Report, RunHeader
+from pcbench.report import LawText, Report, RunHeader, commit_known
 from pcbench.runner_process import RunnerProcess, startup_error
 from pcbench.version import __version__
 
@@ -411,6 +411,8 @@ class _Run:
             implementation=implementation,
             spec=self.plan.spec,
             interpreter=self.plan.python or "",
+            environment=str(info.get("environment", "")),
+            commit=commit_known(manifest, info),
             manifest=manifest,
             python=str(info.get("python", platform.python_version())),
             platform=str(info.get("platform", platform.platform())),

@@ -26,6 +26,7 @@ from pcbench.implementation import methods_of
 from pcbench.limits import Limits, confine_memory, cpu_time
 from pcbench.loading import load
 from pcbench.network import Network
+from pcbench.provenance import origin
 
 _LIBRARIES = ("numpy", "scipy", "jax", "jaxlib", "torch", "equinox", "optax", "diffrax", "jpc", "pcx", "ngclearn")
 
@@ -38,7 +39,7 @@ def main(answer_fd: int, spec: str, limits_json: str) -> None:
     try:
         implementation = load(spec)
         manifest, methods = implementation.manifest, methods_of(implementation)
-        hello = frames.encode({"ok": {"manifest": manifest, "methods": methods, "info": info()}})
+        hello = frames.encode({"ok": {"manifest": manifest, "methods": methods, "info": info(manifest.library)}})
     except BaseException as error:
         channel.send(frames.encode(_described(error)))
         return
@@ -47,8 +48,8 @@ def main(answer_fd: int, spec: str, limits_json: str) -> None:
         _serve(channel, implementation, limits)
 
 
-def info() -> dict[str, Any]:
-    """The interpreter, the platform and the versions of the numerical libraries loaded so far."""
+def info(library: str = "") -> dict[str, Any]:
+    """The interpreter, the platform, the versions of the libraries loaded so far, and where `library` comes from."""
     versions = {name: str(getattr(sys.modules[name], "__version__", "")) for name in _LIBRARIES if name in sys.modules}
     return {
         "python": platform.python_version(),
@@ -57,6 +58,7 @@ def info() -> dict[str, Any]:
         "machine": platform.machine(),
         "pid": os.getpid(),
         "versions": versions,
+        **origin(library),
     }
 
 
@@ -91,7 +93,7 @@ def _serve(channel: frames.Channel, implementation: Any, limits: Limits) -> None
         meta: dict[str, Any] = {}
         try:
             if "info" in request:
-                answer = {**info(), **hardware()}
+                answer = {**info(implementation.manifest.library), **hardware()}
             else:
                 with cpu_time(limits.cpu_seconds):
                     answer = invoke(

@@ -14,6 +14,14 @@ settings.register_profile("tests", derandomize=True, deadline=None, database=Non
 settings.load_profile("tests")
 
 
+@pytest.fixture(autouse=True)
+def no_environments(monkeypatch, tmp_path_factory):
+    """Environments that somebody has made on this machine must not decide what the tests find; the empty folder."""
+    place = tmp_path_factory.getbasetemp() / "no-environments"
+    monkeypatch.setenv("PCBENCH_ENVIRONMENTS", str(place))
+    return place
+
+
 @pytest.fixture
 def subject_of():
     """Makes a subject of an implementation given as an object, by default the plain NumPy one."""

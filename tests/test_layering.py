@@ -13,16 +13,16 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {
     "errors": 0, "numerics": 0, "version": 0,
     "arrays": 1, "parameterisation": 1, "network": 1, "problem": 1, "architecture": 1,
-    "architecture_problem": 1,
+    "architecture_problem": 1, "provenance": 1, "environments": 1,
     "oracle": 2, "rounding": 2, "theory": 2, "oracle_architectures": 2, "running_error": 2,
     "implementation": 3, "subject": 3, "frames": 3, "calling": 3, "launching": 3, "loading": 3, "worker": 3,
     "client": 3, "limits": 3, "reference": 3,
     "laws": 4,
     "adapters": 5, "strategies": 5, "plugin": 5, "report": 5, "report_files": 5, "report_text": 5, "evidence": 5,
     "profiles": 5, "runner": 5, "runner_process": 5, "journal": 5, "judging": 5, "known_failures": 5, "progress": 5,
-    "placing": 5, "properties": 5, "architecture_strategies": 5,
+    "placing": 5, "properties": 5, "architecture_strategies": 5, "environment_making": 5, "pip_log": 5,
     "benchmarks": 6, "experiments": 6, "cli": 6, "cli_catalogue": 6, "cli_compare": 6, "cli_gate": 6, "cli_options": 6,
-    "cli_bench": 6, "leaderboard": 6, "cli_matrix": 6, "matrix": 6, "matrix_run": 6,
+    "cli_bench": 6, "cli_env": 6, "leaderboard": 6, "cli_matrix": 6, "matrix": 6, "matrix_run": 6,
     "cli_phase": 6, "cli_replay": 6, "cli_scaling": 6, "cli_speed": 6, "cli_sweep": 6, "gating": 6,
 }  # fmt: skip
 
@@ -38,13 +38,14 @@ HARNESS = {
 }  # fmt: skip
 FOREIGN = {
     "errors", "arrays", "parameterisation", "network", "implementation", "frames", "calling", "limits", "loading",
-    "worker", "architecture", "gating.__init__", "gating.measure",
+    "worker", "architecture", "gating.__init__", "gating.measure", "provenance", "environments", "adapters.__init__",
 }  # fmt: skip
 
 # Third-party libraries by module or package; whatever is not listed has NumPy only.
 LIBRARIES = {
     "errors": set(), "version": set(), "parameterisation": set(), "launching": set(), "loading": set(),
-    "placing": set(), "limits": set(), "worker": {"numpy"},
+    "placing": set(), "limits": set(), "worker": {"numpy"}, "provenance": set(), "environments": set(),
+    "environment_making": {"packaging"}, "pip_log": {"packaging"}, "cli_env": {"click", "rich"},
     "reference": {"numpy", "jax", "equinox", "optimistix"},
     "strategies": {"hypothesis"}, "architecture_strategies": {"hypothesis"},
     "properties": {"hypothesis"}, "plugin": {"pytest"},

@@ -6,10 +6,12 @@ The register is data: reading it imports no adapter and no library, which may li
 from __future__ import annotations
 
 import difflib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pcbench.errors import UsageError
+from pcbench import environments
+from pcbench.errors import MissingLibraryError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,8 @@ class AdapterEntry:
     one line; `install`, what to give to `pip install`, empty if it comes with pcbench; `probe`, the top-level module
     whose presence in an interpreter means that the library is installed there; `timed`, the spec of the same
     implementation as it is to be timed, where answering thousands of small questions asks for another one; `clone`,
-    the address of the repository of a library that is not packaged, which is cloned and put on the path.
+    the address of the repository of a library that is not packaged, which is cloned and put on the path;
+    `environment`, the name of the one it runs in if that was made (see `pcbench.environments`), empty if there is none.
     """
 
     name: str
@@ -30,6 +33,7 @@ class AdapterEntry:
     probe: str
     timed: str = ""
     clone: str = ""
+    environment: str = ""
 
 
 def _entries(*entries: AdapterEntry) -> dict[str, AdapterEntry]:
@@ -68,6 +72,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="FabricPC: graphs of predictive coding nodes, in JAX",
         install="fabricpc==0.6.0",
         probe="fabricpc",
+        environment="fabricpc",
     ),
     AdapterEntry(
         name="fabricpc-ce",
@@ -75,6 +80,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="FabricPC with softmax and cross-entropy at the output",
         install="fabricpc==0.6.0",
         probe="fabricpc",
+        environment="fabricpc",
     ),
     AdapterEntry(
         name="fabricpc-mupc",
@@ -82,6 +88,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="FabricPC with its own muPC scaling of predictions and of top-down gradients",
         install="fabricpc==0.6.0",
         probe="fabricpc",
+        environment="fabricpc",
     ),
     AdapterEntry(
         name="torch",
@@ -89,6 +96,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="layers of PyTorch with an energy that autograd differentiates; the base of those below",
         install="torch",
         probe="torch",
+        environment="torch",
     ),
     AdapterEntry(
         name="torch2pc",
@@ -97,6 +105,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         install="",
         probe="TorchSeq2PC",
         clone="https://github.com/RobertRosenbaum/Torch2PC",
+        environment="torch",
     ),
     AdapterEntry(
         name="preco",
@@ -105,6 +114,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         install="",
         probe="PRECO",
         clone="https://github.com/bjornvz/PRECO",
+        environment="torch",
     ),
     AdapterEntry(
         name="preco-exact",
@@ -113,6 +123,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         install="",
         probe="PRECO",
         clone="https://github.com/bjornvz/PRECO",
+        environment="torch",
     ),
     AdapterEntry(
         name="pctrainer",
@@ -121,6 +132,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         install="",
         probe="predictive_coding",
         clone="https://github.com/Bogacz-Group/PredictiveCoding",
+        environment="torch",
     ),
     AdapterEntry(
         name="jpc",
@@ -128,6 +140,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="jpc: predictive coding networks in JAX, with optax's updates of activities and weights",
         install=_JPC,
         probe="jpc",
+        environment="jpc",
     ),
     AdapterEntry(
         name="jpc-sp",
@@ -135,6 +148,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="jpc's closed form of linear networks, standard parameterisation",
         install=_JPC,
         probe="jpc",
+        environment="jpc",
     ),
     AdapterEntry(
         name="jpc-sp-gamma",
@@ -142,6 +156,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="the same with jpc's gamma, which divides the output",
         install=_JPC,
         probe="jpc",
+        environment="jpc",
     ),
     AdapterEntry(
         name="jpc-ntp",
@@ -149,6 +164,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="jpc's closed form of linear networks, neural tangent parameterisation",
         install=_JPC,
         probe="jpc",
+        environment="jpc",
     ),
     AdapterEntry(
         name="jpc-mupc",
@@ -156,6 +172,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="jpc's closed form of linear networks, its μPC with gamma",
         install=_JPC,
         probe="jpc",
+        environment="jpc",
     ),
     AdapterEntry(
         name="jpc-solve-inference",
@@ -163,6 +180,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="jpc's inference of linear networks by diffrax",
         install=_JPC,
         probe="jpc",
+        environment="jpc",
     ),
     AdapterEntry(
         name="pcx",
@@ -170,6 +188,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="PCX: modules, value nodes and tracked parameters, in JAX",
         install="pcx==0.6.3",
         probe="pcx",
+        environment="pcx",
     ),
     AdapterEntry(
         name="pcx-unseeded",
@@ -177,6 +196,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="PCX with its global random key left as an exception leaves it",
         install="pcx==0.6.3",
         probe="pcx",
+        environment="pcx",
     ),
     AdapterEntry(
         name="ngclearn",
@@ -184,6 +204,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="ngc-learn: contexts of cells and synapses, compiled to processes, in JAX",
         install="ngclearn==3.2.3",
         probe="ngclearn",
+        environment="ngclearn",
     ),
 )
 """The adapters that come with pcbench, by name."""
@@ -227,10 +248,49 @@ def for_timing(spec: str) -> str:
     return next((entry.timed for entry in KNOWN.values() if entry.spec == spec and entry.timed), spec)
 
 
-def located(text: str) -> tuple[str, str, str]:
-    """`IMPL` or `IMPL=PYTHON` as its name, its spec and its interpreter, empty for pcbench's own.
+def chosen(name_or_spec: str, python: str | None = None) -> tuple[str, str | None]:
+    """The spec behind what a user typed, and the interpreter to run it in, None for pcbench's own.
 
-    **Raises:** `UsageError` as `resolve`.
+    A `python` that was asked for comes first, then the environment that `pcbench env create` made for an adapter that
+    comes with pcbench, then pcbench's own interpreter, whether or not it has the library.
+
+    **Raises:** `UsageError` as `resolve`, and for an environment that was made and is broken.
     """
-    name, _, python = text.partition("=")
-    return name, resolve(name), python
+    spec = resolve(name_or_spec)
+    if python:
+        return spec, python
+    name = next((entry.environment for entry in KNOWN.values() if spec in (entry.spec, entry.timed)), "")
+    return spec, environments.interpreter(name) if name else None
+
+
+def located(text: str) -> tuple[str, str, str]:
+    """`IMPL` or `IMPL=PYTHON` as its name, its spec and its interpreter as `chosen`, empty for pcbench's own.
+
+    **Raises:** `UsageError` as `chosen`.
+    """
+    name, _, given = text.partition("=")
+    spec, python = chosen(name, given)
+    return name, spec, python or ""
+
+
+def missing(name: str, error: ImportError) -> MissingLibraryError:
+    """What an adapter raises if its library cannot be imported: the commands that install it."""
+    entry = KNOWN[name]
+    return MissingLibraryError(f"{entry.probe} cannot be imported in {sys.executable} ({error}): {how_to_have(entry)}")
+
+
+def how_to_have(entry: AdapterEntry) -> str:
+    """The commands after which pcbench finds the library of an adapter."""
+    own = f"`pip install {entry.install or entry.probe}` in one of your own"
+    if entry.clone:
+        own = f"a clone on the path of one of your own ({entry.clone})"
+    own += f", given as `pcbench check {entry.name} --python PATH`"
+    if not entry.environment:
+        return own
+    environment = environments.ENVIRONMENTS[entry.environment]
+    if not entry.clone:
+        return f"`{environment.command}` makes an environment for it, in which pcbench then runs it; or {own}"
+    clone = f"`git clone {entry.clone}`"
+    if environments.read(environment.name) is not None:
+        return f"{clone} and `pcbench env add {environment.name} PATH` put it into the environment; or {own}"
+    return f"{clone} and `{environment.command} --add PATH` make an environment for it; or {own}"

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.errors import MissingLibraryError
+from pcbench.adapters import missing
 from pcbench.implementation import Capabilities, Conventions, Inference, Manifest
 from pcbench.network import Activities, Network
 
@@ -363,10 +363,7 @@ def _library() -> SimpleNamespace:
         for name, module in _MODULES.items():
             setattr(lib, name, import_module(module))
     except ImportError as error:
-        raise MissingLibraryError(
-            f"FabricPC cannot be imported here ({error}): needed `pip install fabricpc==0.6.0` in an environment of "
-            "Python 3.11 or later, whose interpreter is then given as `pcbench check fabricpc --python PATH`"
-        ) from error
+        raise missing("fabricpc", error) from error
     home = lib.jax if hasattr(lib.jax, "enable_x64") else import_module("jax.experimental")  # moved in JAX 0.8
     lib.enable_x64 = home.enable_x64
     lib.ActivatedInput = _activated_input(lib)

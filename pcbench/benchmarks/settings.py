@@ -3,7 +3,7 @@
 | variable | says | default |
 | --- | --- | --- |
 | `PCBENCH_IMPL` | the implementation: a name that comes with pcbench, `package.module:attribute`, or an absolute path | `reference` |
-| `PCBENCH_PYTHON` | the interpreter that it runs in | that of the benchmarks |
+| `PCBENCH_PYTHON` | the interpreter that it runs in | the environment made for it, else that of the benchmarks |
 | `PCBENCH_GRID` | `small` or `full` | `small` |
 | `PCBENCH_THREADS` | the threads of its numerical libraries | `1` |
 | `PCBENCH_LAWS` | the laws to be judged, as for `pcbench check --laws`, with commas between | all |
@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pcbench.adapters import resolve
+from pcbench.adapters import chosen
 from pcbench.errors import UsageError
 
 GRIDS = ("small", "full")
@@ -39,7 +39,7 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
     benchmark in a directory of its own.
     """
     given = os.environ if environment is None else environment
-    spec = resolve(given.get("PCBENCH_IMPL") or "reference")
+    spec, python = chosen(given.get("PCBENCH_IMPL") or "reference", given.get("PCBENCH_PYTHON"))
     place = spec if spec.endswith(".py") else spec.rpartition(":")[0] or spec
     if place.endswith(".py") and not os.path.isabs(place):
         raise UsageError(f"PCBENCH_IMPL={spec!r}: needed an absolute path, asv changes the directory")
@@ -51,7 +51,7 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
         raise UsageError(f"PCBENCH_THREADS={threads!r}: needed an integer of at least 1")
     return Settings(
         spec=spec,
-        python=given.get("PCBENCH_PYTHON") or None,
+        python=python,
         full=grid == "full",
         threads=int(threads),
         laws=tuple(filter(None, (given.get("PCBENCH_LAWS") or "").split(","))),

@@ -141,6 +141,11 @@ def assign(reports: Mapping[str, Report], entrants: Sequence[Entrant]) -> dict[t
                         f"{path} is about {entrant.name} with {what} {_worded(judged.get(what))}, but this one has "
                         f"{_worded(entrant.manifest.get(what))}: leave it out, the laws are then judged here"
                     )
+            if report.header.commit != entrant.commit:
+                raise UsageError(
+                    f"{path} is about {entrant.name} at commit {report.header.commit or 'unknown'}, but this one is at "
+                    f"{entrant.commit or 'an unknown one'}: leave it out, the laws are then judged here"
+                )
             for dtype in report.header.dtypes:
                 chosen[entrant.name, dtype] = path
     return chosen

@@ -10,7 +10,7 @@ from typing import Any
 
 from pcbench.errors import UsageError
 from pcbench.judging import plain
-from pcbench.report import title
+from pcbench.report import commit_known, title
 
 SCHEMA = 1
 """The version of the JSON layout; a reader refuses any other."""
@@ -119,8 +119,13 @@ class Entrant:
 
     @property
     def title(self) -> str:
-        """Name, library and version in one phrase."""
-        return title(self.name, self.manifest)
+        """Name, library, version and commit in one phrase."""
+        return title(self.name, self.manifest, self.commit)
+
+    @property
+    def commit(self) -> str:
+        """That of the library, where it is known."""
+        return commit_known(self.manifest, self.info)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,7 +138,8 @@ def _started(
                     "that rows can be told apart"
                 )
             subjects[name] = Subject(client)
-            board.entrants.append(replace(entrant, name=name, manifest=plain(client.manifest.to_json())))
+            named = replace(entrant, name=name, manifest=plain(client.manifest.to_json()))
+            board.entrants.append(_with_info(named, subjects[name]))
         yield subjects
 
 

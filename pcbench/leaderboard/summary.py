@@ -167,7 +167,9 @@ def _described(entrant: Entrant) -> str:
     info = entrant.info
     versions: Mapping[str, str] = {**entrant.manifest.get("versions", {}), **info.get("versions", {})}
     parts = [entrant.title, f"Python {info['python']}" if info.get("python") else ""]
-    parts += [f"{k} {v}" for k, v in versions.items() if v and k not in ("python", entrant.manifest.get("library"))]
+    parts += [
+        f"{k} {v}" for k, v in versions.items() if v and k not in ("python", "commit", entrant.manifest.get("library"))
+    ]
     parts += [f"device {info['device']}" if info.get("device") else ""]
     parts += [f"products {info['matmul_precision']}" if info.get("matmul_precision") not in (None, "None") else ""]
     return ", ".join(filter(None, parts))
