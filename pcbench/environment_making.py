@@ -95,12 +95,13 @@ def asked(path: str) -> Found:
             [path, "-c", _WHO], capture_output=True, text=True, timeout=_PROBE_SECONDS, stdin=subprocess.DEVNULL,
             env=launching.environment(False, None, None),
         )  # fmt: skip
+    except (OSError, subprocess.SubprocessError, UnicodeError) as error:
+        raise UsageError(f"{path} does not start: {error}") from None
+    try:
         answer = json.loads(done.stdout)
         found = Found(path=path, version=tuple(answer["version"]), base=answer["base"])
-    except (OSError, subprocess.SubprocessError) as error:
-        raise UsageError(f"{path} does not start: {error}") from None
     except (ValueError, KeyError, TypeError):
-        said = (done.stderr or done.stdout).strip().splitlines()  # pyright: ignore[reportPossiblyUnbound]
+        said = (done.stderr or done.stdout).strip().splitlines()
         raise UsageError(f"{path} does not run" + (f": {said[0][:200]}" if said else "")) from None
     if answer["lacks"]:
         raise UsageError(
@@ -476,7 +477,7 @@ def _run(command: list[str], log: Path, working: Callable[[str], None], failure:
     **Raises:** `InstallationError` if it fails.
     """
     env = launching.environment(False, None, {"PIP_USER": "0", "PYTHONUTF8": "1"})
-    for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"):  # would put packages elsewhere
+    for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_QUIET"):  # packages elsewhere, or a log that is silent
         env.pop(name, None)
     with log.open("ab") as file:
         file.write(f"$ {' '.join(map(_without_password, command))}\n".encode())
