@@ -43,7 +43,8 @@ def create(
     """Make the environment of a library.
 
     SOURCE stands for the library where no package index has it (jpc), or for another version of it: a checkout,
-    git+URL@COMMIT, or a requirement such as pcx==0.6.2.  pcbench itself is not installed there.
+    git+URL@COMMIT, or a requirement such as pcx==0.6.2.  pcbench itself is not installed there.  pip's own settings
+    hold, such as PIP_INDEX_URL for an index that has PyTorch without CUDA.
     """
     from pcbench import environment_making
 
@@ -88,18 +89,20 @@ def list_(as_json: bool) -> None:
         }
         click.echo(json.dumps({"place": str(environments.place()), "environments": data}, indent=1))
         return
+    console = Console(highlight=False)
+    console.print(str(environments.place()), markup=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for title in ("environment", "library", "Python", "state", "size", "where"):
+    for title in ("environment", "library", "Python", "state", "size", "there"):
         table.add_column(title, overflow="fold", justify="right" if title == "size" else "left")
     for name, (text, record) in found.items():
         if record is None:
             where = ENVIRONMENTS[name].command if text == "not made" else ""
             table.add_row(*(Text(t) for t in (name, "", "", text, "", where)))
             continue
-        where = "\n".join([str(record.directory), *(_added(entry) for entry in record.added)])
+        where = "\n".join([f"{name}/{record.folder}", *(_added(entry) for entry in record.added)])
         row = (name, record.described, record.python, text, size(record.bytes), where)
         table.add_row(*(Text(t) for t in row))
-    Console(highlight=False).print(table)
+    console.print(table)
 
 
 @env.command()

@@ -512,7 +512,8 @@ def test_list_tells_what_is_there_and_how_to_make_the_rest(place, tmp_path, sour
     commit = repository(Path(source))
     record = made(tmp_path, source)
     text = pcbench("env", "list").output
-    assert re.search(rf"^jpc +jpc 1\.0\.0 at {commit[:10]} +3\.12\.1 +ready +0 MB +{record.directory}", text, re.M)
+    assert re.search(rf"^jpc +jpc 1\.0\.0 at {commit[:10]} +3\.12\.1 +ready +0 MB +jpc/{record.folder}", text, re.M)
+    assert text.startswith(f"{place}\n")
     assert re.search(r"^pcx +not made +pcbench env create pcx", text, re.M)
     data = json.loads(pcbench("env", "list", "--json").output)
     assert data["place"] == str(place)
