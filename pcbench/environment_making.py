@@ -172,8 +172,8 @@ def requirements_of(environment: Environment, source: str | None) -> tuple[str, 
     if source is None:
         if environment.source:
             raise UsageError(
-                f"environment {environment.name!r} needs the source of {environment.library}: {environment.source}. "
-                f"Give it as `{environment.command}`"
+                f"environment {environment.name!r} needs the source of {environment.library}, which no package index "
+                f"has: `{environment.command}`, with a checkout of it or its address, {environment.source}"
             )
         return environment.requirements
     path = os.path.abspath(os.path.expanduser(source))

@@ -30,8 +30,8 @@ class Environment:
     """What an environment needs, as the authors of its library declare it.
 
     **Arguments:** `name` on the command line; `library`, the distribution that it is for, and `module`, the name it is
-    imported by; `requirements`, what pip is given, the library itself first; `source`, where the library comes from if
-    no package index has it, in words, else empty; `python` and `below`, the oldest Python that can have it and the
+    imported by; `requirements`, what pip is given, the library itself first; `source`, an address of the library if
+    no package index has it, in pip's form, else empty; `python` and `below`, the oldest Python that can have it and the
     first that cannot, with the reason in `why`.
     """
 
@@ -75,7 +75,8 @@ ENVIRONMENTS: dict[str, Environment] = _table(
         library="jpc",
         module="jpc",
         requirements=("jpc", "numpy"),
-        source="a checkout of its repository, or git+URL of it: no package index has it",
+        # By commit, because its number 1.0.0 covers hundreds of them with different interfaces.
+        source="git+https://github.com/thebuckleylab/jpc@7d6cc05742d28b543311e6c4d4ca140ba996f8b5",
         python=(3, 10),
         below=(3, 14),
         why="it declares jax>=0.4.38,<=0.5.2, which has no release for others",

@@ -26,7 +26,10 @@ RED = (*BROKEN, "unexpected-pass")
 def title(name: str, manifest: Mapping[str, Any], commit: str = "") -> str:
     """An implementation in one phrase: its name, with library, version and commit unless they are the name."""
     shown = f"{manifest.get('library') or ''} {manifest.get('version') or ''}".strip()
-    shown += f" at {short(commit)}" if commit else ""
+    if commit:  # which some libraries have for a version
+        version = str(manifest.get("version") or "")
+        shown = shown.removesuffix(version) if version and commit.startswith(version) else f"{shown} at "
+        shown += short(commit)
     return f"{name} ({shown})" if shown and shown != name else name
 
 

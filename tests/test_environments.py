@@ -122,8 +122,8 @@ def test_environments_of_adapters_are_in_the_table():
     """If this fails, an adapter names an environment that cannot be made, or promises another version than is made."""
     for name, entry in KNOWN.items():
         if entry.environment:
-            needs = ENVIRONMENTS[entry.environment].requirements
-            assert not re.search("[=<>]", entry.install) or entry.install in needs, name
+            environment = ENVIRONMENTS[entry.environment]
+            assert entry.install in (*environment.requirements, environment.source), name
     for name, environment in ENVIRONMENTS.items():
         assert environment.name == name
         assert environment.requirements[0].partition("==")[0] == environment.library
@@ -559,10 +559,13 @@ def test_a_missing_library_names_the_commands_that_help(place, tmp_path, source)
         name="c", spec="m:c", description="d", install="", probe="c", clone="https://example.org/c", environment="jpc"
     )
     text = adapters.how_to_have(clone)
-    assert "`git clone https://example.org/c` and `pcbench env create jpc PATH_OR_URL --add PATH`" in text
+    assert "`git clone https://example.org/c` and `pcbench env create jpc PATH_OR_URL --add PATH` put it into" in text
+    assert "PYTHONPATH" in text
     made(tmp_path, source)
     assert "`pcbench env add jpc PATH`" in adapters.how_to_have(clone)
-    assert adapters.how_to_have(replace(clone, environment="")).startswith("a clone on the path")
+    assert "`pip install c`, or `pcbench check c --python PATH`" in adapters.how_to_have(
+        replace(clone, environment="", clone="")
+    )
 
 
 # ---- a real one -----------------------------------------------------------------------------------------------------

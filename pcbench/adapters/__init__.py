@@ -40,9 +40,6 @@ def _entries(*entries: AdapterEntry) -> dict[str, AdapterEntry]:
     return {entry.name: entry for entry in entries}
 
 
-_JPC = "git+https://github.com/thebuckleylab/jpc@7d6cc05742d28b543311e6c4d4ca140ba996f8b5"
-"""By commit, because its number 1.0.0 covers hundreds of them with different interfaces."""
-
 KNOWN: dict[str, AdapterEntry] = _entries(
     AdapterEntry(
         name="reference",
@@ -138,7 +135,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         name="jpc",
         spec="pcbench.adapters.jpc:implementation",
         description="jpc: predictive coding networks in JAX, with optax's updates of activities and weights",
-        install=_JPC,
+        install=environments.ENVIRONMENTS["jpc"].source,
         probe="jpc",
         environment="jpc",
     ),
@@ -146,7 +143,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         name="jpc-sp",
         spec="pcbench.adapters.jpc:sp",
         description="jpc's closed form of linear networks, standard parameterisation",
-        install=_JPC,
+        install=environments.ENVIRONMENTS["jpc"].source,
         probe="jpc",
         environment="jpc",
     ),
@@ -154,7 +151,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         name="jpc-sp-gamma",
         spec="pcbench.adapters.jpc:sp_gamma",
         description="the same with jpc's gamma, which divides the output",
-        install=_JPC,
+        install=environments.ENVIRONMENTS["jpc"].source,
         probe="jpc",
         environment="jpc",
     ),
@@ -162,7 +159,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         name="jpc-ntp",
         spec="pcbench.adapters.jpc:ntp",
         description="jpc's closed form of linear networks, neural tangent parameterisation",
-        install=_JPC,
+        install=environments.ENVIRONMENTS["jpc"].source,
         probe="jpc",
         environment="jpc",
     ),
@@ -170,7 +167,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         name="jpc-mupc",
         spec="pcbench.adapters.jpc:mupc",
         description="jpc's closed form of linear networks, its μPC with gamma",
-        install=_JPC,
+        install=environments.ENVIRONMENTS["jpc"].source,
         probe="jpc",
         environment="jpc",
     ),
@@ -178,7 +175,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         name="jpc-solve-inference",
         spec="pcbench.adapters.jpc:solve_inference",
         description="jpc's inference of linear networks by diffrax",
-        install=_JPC,
+        install=environments.ENVIRONMENTS["jpc"].source,
         probe="jpc",
         environment="jpc",
     ),
@@ -281,16 +278,20 @@ def missing(name: str, error: ImportError) -> MissingLibraryError:
 
 def how_to_have(entry: AdapterEntry) -> str:
     """The commands after which pcbench finds the library of an adapter."""
-    own = f"`pip install {entry.install or entry.probe}` in one of your own"
-    if entry.clone:
-        own = f"a clone on the path of one of your own ({entry.clone})"
-    own += f", given as `pcbench check {entry.name} --python PATH`"
+    install = f"`pip install {entry.install or entry.probe}`"
     if not entry.environment:
-        return own
+        return f"{install}, or `pcbench check {entry.name} --python PATH` with the interpreter that has it"
     environment = environments.ENVIRONMENTS[entry.environment]
+    asked = f"given as `pcbench check {entry.name} --python PATH`"
     if not entry.clone:
-        return f"`{environment.command}` makes an environment for it, in which pcbench then runs it; or {own}"
-    clone = f"`git clone {entry.clone}`"
-    if environments.read(environment.name) is not None:
-        return f"{clone} and `pcbench env add {environment.name} PATH` put it into the environment; or {own}"
-    return f"{clone} and `{environment.command} --add PATH` make an environment for it; or {own}"
+        return (
+            f"`{environment.command}` makes an environment in which pcbench then runs it, of {environment.pythons} "
+            f"({environment.why}); or {install} in one of your own, {asked}"
+        )
+    there = environments.read(environment.name) is not None
+    add = f"`pcbench env add {environment.name} PATH`" if there else f"`{environment.command} --add PATH`"
+    return (
+        f"`git clone {entry.clone}` and {add} put it into an environment in which pcbench then runs it; or "
+        f"`pip install {' '.join(environment.requirements)}` in one of your own, {asked}, with the clone on its path: "
+        "a line in a .pth file of its site-packages, or PYTHONPATH for pcbench's own interpreter"
+    )

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pcbench.adapters import KNOWN, how_to_have, missing
 from pcbench.errors import MissingLibraryError
 from pcbench.implementation import Capabilities, Conventions, Equilibrium, Inference, Manifest
 from pcbench.network import LOSSES, PLACEMENTS, Activities, Network
@@ -454,24 +455,18 @@ def _library() -> SimpleNamespace:
             diffrax=import_module("diffrax"),
         )
     except ImportError as error:
-        raise MissingLibraryError(f"jpc cannot be imported here ({error}): {_HOW}") from error
-    missing = [name for name in _NEEDED if not hasattr(lib.jpc, name)]
-    if missing:
+        raise missing("jpc", error) from error
+    lacks = [name for name in _NEEDED if not hasattr(lib.jpc, name)]
+    if lacks:
         raise MissingLibraryError(
-            f"the jpc {metadata.version('jpc')} here has no {missing[0]}; the number 1.0.0 is that of older code too: "
-            f"{_HOW}"
+            f"the jpc {metadata.version('jpc')} here has no {lacks[0]}; the number 1.0.0 is that of older code too, "
+            "needed jpc 1.0.0 as of July 2026: "
+            f"{how_to_have(KNOWN['jpc'])}"
         )
     home = lib.jax if hasattr(lib.jax, "enable_x64") else import_module("jax.experimental")  # moved in JAX 0.8
     lib.enable_x64 = home.enable_x64
     lib.key = lib.jax.random.PRNGKey(0)
     return lib
-
-
-_HOW = (
-    "needed jpc 1.0.0 as of July 2026, in an environment of Python 3.10 or later and jax<=0.5.2, the newest that its "
-    "authors declare; `pcbench env create jpc PATH` makes one, whose interpreter is then given as `pcbench check jpc "
-    "--python PATH/bin/python`"
-)
 
 
 def _versions(lib: SimpleNamespace) -> dict[str, str]:

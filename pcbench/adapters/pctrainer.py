@@ -39,9 +39,7 @@ class PCTrainerAdapter(TorchAdapter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lib: Any = cloned(
-            "PCTrainer", "predictive_coding", URL, "torch tqdm pandas matplotlib seaborn"
-        )  # fmt: skip
+        self._lib: Any = cloned("predictive_coding")
         self.manifest = Manifest(
             name="pctrainer",
             library="PredictiveCoding",

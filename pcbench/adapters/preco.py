@@ -62,7 +62,7 @@ class Preco(TorchAdapter):
         self.manifest = Manifest(
             name="preco-exact" if exact else "preco",
             library="PRECO",
-            version=commit(cloned("PRECO", "PRECO", URL, "torch scipy"))[:7],
+            version=commit(cloned("PRECO"))[:7],
             versions=versions(),
             url=URL,
             notes=_notes(exact),
@@ -217,9 +217,9 @@ def _notes(exact: bool) -> tuple[str, ...]:
 @cache
 def _library() -> SimpleNamespace:
     """PRECO's names, and its two structures without the activations that a PCN of pcbench does not have."""
-    pcn: Any = cloned("PRECO", "PRECO.PCN", URL, "torch scipy")
-    optim: Any = cloned("PRECO", "PRECO.optim", URL, "torch scipy")
-    utils: Any = cloned("PRECO", "PRECO.utils", URL, "torch scipy")
+    pcn: Any = cloned("PRECO.PCN")
+    optim: Any = cloned("PRECO.optim")
+    utils: Any = cloned("PRECO.utils")
 
     class BeforeWeight(pcn.PCN_AMB):
         """`PCN_AMB` whose input is not activated, and whose activation may be linear."""

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.errors import MissingLibraryError
+from pcbench.adapters import KNOWN, missing
 from pcbench.implementation import Capabilities, Conventions, Inference, Manifest
 from pcbench.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
 
@@ -250,10 +250,7 @@ def pytorch() -> Any:
     try:
         torch = import_module("torch")
     except ImportError as error:
-        raise MissingLibraryError(
-            f"PyTorch cannot be imported here ({error}): needed `pip install torch` in some environment, whose "
-            "interpreter is then given as `pcbench check torch --python PATH`"
-        ) from error
+        raise missing("torch", error) from error
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if (
         threads.isdigit()
@@ -262,7 +259,7 @@ def pytorch() -> Any:
     return torch
 
 
-def cloned(name: str, module: str, url: str, requirements: str) -> ModuleType:
+def cloned(module: str) -> ModuleType:
     """A module of a library that is not packaged, and therefore imported from a clone.
 
     **Raises:** `MissingLibraryError` where it cannot be imported.
@@ -271,11 +268,8 @@ def cloned(name: str, module: str, url: str, requirements: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:
-        raise MissingLibraryError(
-            f"{name} cannot be imported here ({error}): needed `git clone {url}` and `pip install {requirements}`, and "
-            "the clone on the path of that interpreter: PYTHONPATH for pcbench's own, a line in a .pth file of its "
-            "site-packages for one that is given as --python PATH"
-        ) from error
+        name = next(entry.name for entry in KNOWN.values() if entry.probe == module.partition(".")[0])
+        raise missing(name, error) from error
 
 
 def versions() -> dict[str, str]:

@@ -40,7 +40,7 @@ class Torch2PC(TorchAdapter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lib: Any = cloned("Torch2PC", "TorchSeq2PC", URL, "torch")
+        self._lib: Any = cloned("TorchSeq2PC")
         self.manifest = Manifest(
             name="torch2pc",
             library="Torch2PC",
