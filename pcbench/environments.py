@@ -74,7 +74,7 @@ ENVIRONMENTS: dict[str, Environment] = _table(
         name="jpc",
         library="jpc",
         module="jpc",
-        requirements=("jpc", "numpy"),
+        requirements=("jpc",),
         # By commit, because its number 1.0.0 covers hundreds of them with different interfaces.
         source="git+https://github.com/thebuckleylab/jpc@7d6cc05742d28b543311e6c4d4ca140ba996f8b5",
         python=(3, 10),
@@ -85,7 +85,7 @@ ENVIRONMENTS: dict[str, Environment] = _table(
         name="pcx",
         library="pcx",
         module="pcx",
-        requirements=("pcx==0.6.3", "numpy"),
+        requirements=("pcx==0.6.3",),
         python=(3, 11),
         below=(3, 14),
         why="it declares Python >=3.11 and jax<0.5, which has no release for 3.14",
@@ -94,7 +94,7 @@ ENVIRONMENTS: dict[str, Environment] = _table(
         name="ngclearn",
         library="ngclearn",
         module="ngclearn",
-        requirements=("ngclearn==3.2.3", "numpy"),
+        requirements=("ngclearn==3.2.3",),
         python=(3, 12),
         why="it declares numpy>=2.5.2, which has no release for older ones, although its own metadata allows 3.10",
     ),
@@ -102,7 +102,7 @@ ENVIRONMENTS: dict[str, Environment] = _table(
         name="fabricpc",
         library="fabricpc",
         module="fabricpc",
-        requirements=("fabricpc==0.6.0", "numpy"),
+        requirements=("fabricpc==0.6.0",),
         python=(3, 11),
         why="it declares Python >=3.11",
     ),
@@ -110,7 +110,8 @@ ENVIRONMENTS: dict[str, Environment] = _table(
         name="torch",
         library="torch",
         module="torch",
-        # What the PyTorch repositories import besides: they are checkouts, to be added with `pcbench env add`.
+        # NumPy is not among PyTorch's own requirements, and pcbench's worker needs it.  The others are what the PyTorch
+        # repositories import besides: they are checkouts, to be added with `pcbench env add`.
         requirements=("torch", "numpy", "scipy", "tqdm", "pandas", "matplotlib", "seaborn"),
         python=(3, 10),
         why="it declares Python >=3.10",

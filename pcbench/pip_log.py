@@ -72,8 +72,15 @@ def _conflict(log: str, python: str) -> Cause | None:
     match = _CONFLICT.search(log)
     if match is None:
         return None
-    lines = [line.strip() for line in match["lines"].splitlines()]
-    lines = [re.sub(r"^The user requested ", "pcbench asks for ", line) for line in dict.fromkeys(lines)]
+    lines = list(dict.fromkeys(line.strip() for line in match["lines"].splitlines()))
+    # A request for any version contradicts nothing, so what is left cannot be had at all.
+    bounds = [line for line in lines if not re.fullmatch(r"The user requested [\w.-]+", line)]
+    if len(bounds) == 1 and (alone := re.fullmatch(r"(?P<by>\S+ \S+) depends on (?P<what>.+)", bounds[0])):
+        return Cause(
+            what=f"nothing that Python {python} can have fits {alone['what']} (needed by {alone['by']})",
+            remedy="another Python may do (--python PATH)",
+        )
+    lines = [re.sub(r"^The user requested ", "pcbench asks for ", line) for line in lines]
     return Cause(what=f"requirements contradict each other: {'; '.join(lines)}")
 
 
