@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.errors import MissingLibraryError
+from pcbench.adapters import missing
 from pcbench.implementation import Capabilities, Conventions, Inference, Manifest
 from pcbench.network import Activities, Network
 
@@ -333,7 +333,4 @@ def _library() -> SimpleNamespace:
             manager=import_module("ngcsimlib.global_state").stateManager,
         )
     except ImportError as error:
-        raise MissingLibraryError(
-            f"ngc-learn cannot be imported here ({error}): needed `pip install ngclearn==3.2.3` in an environment of "
-            "Python 3.12 or later, whose interpreter is then given as `pcbench check ngclearn --python PATH`"
-        ) from error
+        raise missing("ngclearn", error) from error

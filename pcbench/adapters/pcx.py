@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.errors import MissingLibraryError
+from pcbench.adapters import missing
 from pcbench.implementation import Capabilities, Conventions, Inference, Manifest
 from pcbench.network import ACTIVATIONS, LOSSES, PLACEMENTS, Activities, Network
 
@@ -291,10 +291,7 @@ def _library() -> SimpleNamespace:
     try:
         lib = SimpleNamespace(**{name: import_module(module) for name, module in _MODULES.items()})
     except ImportError as error:
-        raise MissingLibraryError(
-            f"PCX cannot be imported here ({error}): needed `pip install pcx==0.6.3` in an environment of Python 3.11 "
-            "or later, whose interpreter is then given as `pcbench check pcx --python PATH`"
-        ) from error
+        raise missing("pcx", error) from error
     lib.enable_x64 = import_module("jax.experimental").enable_x64
     lib.Model = _model_class(lib)
     vodes = lib.pxc.VodeParam | lib.pxc.VodeParam.Cache
