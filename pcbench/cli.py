@@ -32,7 +32,7 @@ from pcbench.cli_phase import phase
 from pcbench.cli_replay import replay
 from pcbench.cli_scaling import scaling
 from pcbench.cli_speed import speed
-from pcbench.errors import PcbenchError, UsageError
+from pcbench.errors import PcbenchError, UsageError, told
 from pcbench.version import __version__
 
 VARIABLES: frozenset[str] = frozenset({environments.PLACE})
@@ -79,15 +79,10 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except PcbenchError as error:
-            raise Refusal(_told(error)) from error
+            raise Refusal(told(error)) from error
         except KeyboardInterrupt:
             click.echo("pcbench: interrupted", err=True)
             ctx.exit(130)
-
-
-def _told(error: PcbenchError) -> str:
-    tail = str(getattr(error, "stderr", "") or getattr(error, "traceback", "") or "").strip().splitlines()[-12:]
-    return "\n".join([str(error), *(f"  | {line}" for line in tail)])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -166,22 +167,36 @@ def _installed(entry: AdapterEntry, found: Mapping[str, str], asked: bool, made:
 @click.command("new-adapter")
 @click.argument("name")
 @click.option("--directory", default=".", show_default=True, type=click.Path(file_okay=False), help="Where to write.")
-def new_adapter(name: str, directory: str) -> None:
-    """Write the files of a new adapter, which passes all laws it claims until you change it."""
+@click.option("--no-workflow", is_flag=True, help="Leave out the GitHub workflow, .github/workflows/pcbench.yml.")
+def new_adapter(name: str, directory: str, no_workflow: bool) -> None:
+    """Write the files of a new adapter for the library NAME, which pass all laws they claim until you change them.
+
+    These are an adapter, a list of known failures, a pytest module and, at the top of the git repository, a GitHub
+    workflow. A file that exists is never overwritten.
+    """
     from pcbench.adapters import template
 
-    files = {Path(directory) / path: text for path, text in template.scaffold(name).items()}
+    place = Path(directory).resolve()
+    top = next((p for p in (place, *place.parents) if (p / ".git").exists()), place)
+    written = template.scaffold(name, place.relative_to(top).as_posix(), workflow=not no_workflow)
+    files = {Path(os.path.relpath(top / path)): text for path, text in written.items()}
     there = [str(path) for path in files if path.exists()]
     if there:
-        raise UsageError(f"{', '.join(there)} exist already: choose another NAME or --directory, nothing was written")
+        hint = " or --no-workflow" if any(path.endswith(template.WORKFLOW_PATH) for path in there) else ""
+        raise UsageError(
+            f"nothing was written: {', '.join(there)} exists already; choose another NAME or --directory{hint}"
+        )
     try:
         for path, text in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
+    adapter, _, test, *_ = files
     for path in files:
         click.echo(f"wrote {path}")
-    adapter = next((p for p in files if p.suffix == ".py" and not p.name.startswith("test_")), None)
-    if adapter is not None:
-        click.echo(f"try it: pcbench check {adapter} --profile smoke")
+    click.echo("They pass as they are. Next, and again after each method that you fill in:")
+    click.echo(f"  pcbench check {adapter} --profile smoke")
+    click.echo(f"  pytest -q {test}")
+    click.echo("and once OWNER/pcbench and COMMIT in the workflow are yours:" if not no_workflow else "and at the end:")
+    click.echo(f"  git add {' '.join(map(str, files))}")

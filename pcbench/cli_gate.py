@@ -81,6 +81,14 @@ def gate(
                     shown.note(f"{what}: {checkout.described}")
                 if head is not None and (left_out := commits.changes_of(repository)):
                     shown.note(f"note: {len(left_out)} uncommitted changes in {repository} are not in {head}")
+                if harness.lacks(both[0].path, spec) and not harness.lacks(both[1].path, spec):
+                    # The pull request that brings the adapter must not fail for that.
+                    shown.finished()
+                    said = f"nothing could be compared: {implementation} is new, {both[0].described} has no such file"
+                    if markdown_path:
+                        Path(markdown_path).write_text(f"**pcbench gate:** {said}\n", encoding="utf-8")
+                    console.print(f"{said} (exit code 3)", markup=False, soft_wrap=True)
+                    sys.exit(3)
                 sides = [
                     harness.side(driver, label, checkout.path, spec, sources)
                     for label, checkout in zip(("base", "head"), both, strict=True)

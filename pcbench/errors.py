@@ -67,6 +67,12 @@ class WorkerTimeoutError(ImplementationError):
     """The implementation did not answer within the time allowed for one call."""
 
 
+def told(error: Exception) -> str:
+    """The message, and below it the end of the traceback or of what the implementation printed, if there is any."""
+    tail = str(getattr(error, "stderr", "") or getattr(error, "traceback", "") or "").strip().splitlines()[-12:]
+    return "\n".join([str(error), *(f"  | {line}" for line in tail)])
+
+
 def first_line(error: Exception) -> str:
     """What there is room for in a table: the first line of the message, or the name of the class if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -18,6 +18,7 @@ from pcbench.errors import PcbenchError, UsageError
 from pcbench.evidence import BROKEN, Verdict
 
 _FIELDS = ("law", "reason", "link", "versions", "problem")
+_EXAMPLE = """a list such as [{"law": "energy.never-negative", "reason": "a term is missing", "versions": "<2"}]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +51,14 @@ def read(path: str | Path, laws: Sequence[str]) -> list[KnownFailure]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"known failures {path}: {error}; needed a readable JSON file") from None
     except ValueError as error:
-        raise UsageError(f"known failures {path}: not JSON ({error})") from None
+        raise UsageError(f"known failures {path}: not JSON ({error}); needed {_EXAMPLE}") from None
     if isinstance(data, dict):
         unknown = sorted(set(data) - {"known_failures"})
         if unknown or "known_failures" not in data:
             raise UsageError(f"known failures {path}: needed a list, or an object with 'known_failures' alone")
         data = data["known_failures"]
     if not isinstance(data, list):
-        raise UsageError(f"known failures {path}: needed a list of entries, got {type(data).__name__}")
+        raise UsageError(f"known failures {path}: needed {_EXAMPLE}, got {type(data).__name__}")
     entries = [_entry(f"known failures {path}, entry {k}", item, laws) for k, item in enumerate(data, start=1)]
     seen: set[str] = set()
     for k, entry in enumerate(entries, start=1):
@@ -126,7 +127,7 @@ def check_current(
         except InvalidVersion:
             raise UsageError(
                 f"{where}: versions={entry.versions!r} cannot be compared with version {version!r} of "
-                f"{library or 'the implementation'}; needed versions='*'"
+                f"{library or 'the implementation'}; give the adapter's manifest a version such as '1.2', or write versions='*'"
             ) from None
         if not _range(where, entry).contains(current, prereleases=True):
             raise UsageError(
@@ -147,7 +148,7 @@ def apply(verdicts: Sequence[Verdict], entries: Sequence[KnownFailure]) -> list[
         if entry is not None and v.outcome in BROKEN:
             v = replace(v, outcome="expected-failure", message=_joined(entry.note, v.message))
         elif entry is not None and v.outcome == "pass":
-            v = replace(v, outcome="unexpected-pass", message=f"remove the entry: {entry.note}")
+            v = replace(v, outcome="unexpected-pass", message=f"the law holds now: remove its entry from the known failures ({entry.reason})")
         elif entry is not None and v.outcome == "blocked":
             v = replace(v, message=_joined(entry.note, v.message))
         result.append(v)

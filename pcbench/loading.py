@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from types import ModuleType
 from typing import Any
 
@@ -72,10 +73,17 @@ def _guarded(spec: str, action: Any) -> Any:
     except ModuleNotFoundError as error:
         raise MissingLibraryError(
             f"implementation {spec!r} needs the module {error.name!r}, which {sys.executable} lacks: "
-            "install it there, or name another interpreter"
+            "install it there, or name the interpreter that has it (--python PATH; in pytest --pcn-python PATH)"
         ) from error
     except (Exception, SystemExit) as error:
-        raise AdapterError(f"loading {spec!r} raised {type(error).__name__}: {error}") from error
+        raise AdapterError(f"loading {spec!r} raised {type(error).__name__}: {error}", _where(error)) from error
+
+
+def _where(error: BaseException) -> str:
+    """The traceback without the frames of pcbench and of the import system: the adapter's own lines are what counts."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename != __file__ and not frame.filename.startswith("<frozen ")]
+    return "".join([*traceback.format_list(own), *traceback.format_exception_only(type(error), error)])
 
 
 def _module(name: str) -> ModuleType:

@@ -1,14 +1,17 @@
-"""The pytest plugin: `pytest --pcn IMPL` runs every law as one test, for people who live in pytest.
+"""The pytest plugin: every law as one test, for people who live in pytest.
 
-It does nothing without `--pcn`, and imports nothing heavy before: pytest loads it in every session of every project
-that has pcbench installed.
+`pytest --pcn IMPL` adds the laws to any session.  A test module that belongs to a library says so itself, by a global
+`laws = Conformance("my_adapter.py")`, whatever its name.  The plugin does nothing else, and imports nothing heavy
+before: pytest loads it in every session of every project that has pcbench installed.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
+import os
 import secrets
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,13 +20,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pcbench.evidence import Verdict
-    from pcbench.known_failures import KnownFailure
-    from pcbench.laws.base import Law
-    from pcbench.report import Report
-    from pcbench.subject import Subject
+    from pcbench.plugin_run import Run
 
 _PROPERTY = "pcbench-verdict"
 _SKIPPED = ("not-applicable", "blocked")
+_QUIET = ("pass", "not-applicable")
+
+
+@dataclass(frozen=True)
+class Conformance:
+    """The laws of an implementation as tests of the module that has this object as a global, one test for each law.
+
+    **Arguments:** `implementation` and the options of `pcbench check`; the paths of an adapter and of a file of
+    `known_failures` are relative to the module.  Without a `seed` every session sees new problems.  What is given on
+    the command line, `--pcn-profile`, `--pcn-seed`, `--pcn-laws`, `--pcn-python`, goes before what is given here.
+    """
+
+    implementation: str
+    _: KW_ONLY
+    known_failures: str | None = None
+    profile: str = "standard"
+    seed: int | None = None
+    laws: Sequence[str] = ()
+    python: str | None = None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pcbench", "conformance of predictive coding networks")
     group.addoption("--pcn", metavar="IMPL", help="adapter, package.module:attribute or path.py: one test per law")
     group.addoption("--pcn-python", metavar="PATH", help="interpreter that has the library under test")
-    group.addoption("--pcn-profile", default="standard", metavar="P", help="smoke, standard (default) or thorough")
+    group.addoption("--pcn-profile", metavar="P", help="smoke, standard (default) or thorough")
     group.addoption("--pcn-seed", type=int, metavar="N", help="of all problems; drawn and printed if not given")
     group.addoption("--pcn-laws", action="append", default=[], metavar="LAWS", help="ids, groups or wildcards, commas")
     group.addoption("--pcn-timeout", type=float, default=120.0, metavar="S", help="seconds for one call (120)")
@@ -41,39 +60,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Check names and numbers, so that a misspelt one is a usage error and not a test."""
+    # xdist hands the options of the controller to its workers: what is not given is drawn once, here.
+    if not hasattr(config.option, "pcn_drawn"):
+        config.option.pcn_drawn = secrets.randbits(32)
+    config.stash[_RUNS] = []
     if config.option.pcn is None:
         return
     from pcbench.errors import PcbenchError
 
     try:
-        # xdist hands the options of the controller to its workers: the seed is drawn once, here.
-        if config.option.pcn_seed is None:
-            config.option.pcn_seed = secrets.randbits(32)
-        config.stash[_STATE] = _State(config)
+        config.stash[_OWN] = _run(config, Conformance(config.option.pcn), "")
     except PcbenchError as error:
         raise pytest.UsageError(f"--pcn: {error}") from None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Start the implementation; one that cannot start is a usage error, told once."""
-    state = session.config.stash.get(_STATE, None)
-    if state is None:
+    run = session.config.stash.get(_OWN, None)
+    if run is None:
         return
-    from pcbench.errors import PcbenchError
+    from pcbench.errors import PcbenchError, told
 
     try:
-        state.start()
+        run.start()
     except PcbenchError as error:
-        raise pytest.UsageError(f"--pcn: {error}") from None
+        raise pytest.UsageError(f"--pcn: {told(error)}") from None
     if _is_xdist_controller(session.config):
-        state.close()  # it was started for its manifest; the workers have their own
+        run.close()  # it was started for its manifest; the workers have their own
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the implementation's processes."""
-    state = config.stash.get(_STATE, None)
-    if state is not None:
-        state.close()
+    """End the implementations' processes."""
+    for run in config.stash.get(_RUNS, []):
+        run.close()
 
 
 def pytest_ignore_collect(collection_path: Any, config: pytest.Config) -> bool | None:
@@ -81,58 +100,93 @@ def pytest_ignore_collect(collection_path: Any, config: pytest.Config) -> bool |
     return True if config.option.pcn is not None and config.option.pcn_only else None
 
 
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> pytest.Collector | None:
+    """The laws of a `Conformance` that a test module has as a global."""
+    return LawCollector.from_parent(collector, name=name, conformance=obj) if isinstance(obj, Conformance) else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest applies -k and -m, which shall work on laws too
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Add one test for every law, in the order of the register and under the same id in every process."""
-    state = config.stash.get(_STATE, None)
-    if state is None:
+    """Add one test for every law of `--pcn`, in the order of the register and under the same id in every process."""
+    run = config.stash.get(_OWN, None)
+    if run is None:
         return
-    parent = LawCollector.from_parent(session, name="pcn", nodeid="pcn")
+    parent = LawCollector.from_parent(session, name="pcn", nodeid="pcn", run=run)
     items.extend(parent.collect())
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """What is tested, and the seed that repeats it."""
-    state = config.stash.get(_STATE, None)
-    return None if state is None else f"pcbench: {state.name}, profile {state.profile.name}, seed {state.seed}"
+    run = config.stash.get(_OWN, None)
+    return None if run is None else f"pcbench: {run.described}"
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Every law with its margin, the totals, and the seed; of all processes, if there were several."""
-    state = config.stash.get(_STATE, None)
-    if state is None:
-        return
+    """Every law with its margin, the totals, and the seed; of all processes, if there were several.
+
+    With `-q` the laws that hold are left out.
+    """
     reports = [r for group in terminalreporter.stats.values() for r in group if getattr(r, "when", "") == "call"]
-    verdicts = state.known(_verdicts_of(reports))
-    if not verdicts:
-        return
-    from pcbench.report_text import number
-
-    report = state.report(verdicts)
     write = terminalreporter.write_line
-    terminalreporter.section("pcbench")
-    width = max(len(v.law) for v in verdicts)
-    for v in report.verdicts:
-        judged = bool(v.examples or v.failure)
-        shown = f"{number(v.worst.margin):>8}  {v.worst.problem}" if judged else f"{'':>8}  {v.message}"
-        write(f"{v.law:<{width}}  {v.outcome:<16}  {shown}".rstrip())
-    write(f"{report.summary}; profile {state.profile.name}, seed {state.seed} (--pcn-seed {state.seed})")
+    for described, found in _verdicts_of(reports).items():
+        from pcbench.plugin_run import in_order, summary
+        from pcbench.report_text import number
+
+        terminalreporter.section("pcbench")
+        verdicts = in_order(found)
+        shown = [v for v in verdicts if config.option.verbose >= 0 or v.outcome not in _QUIET]
+        width = max((len(v.law) for v in shown), default=0)
+        for v in shown:
+            judged = bool(v.examples or v.failure) and v.outcome != "unexpected-pass"
+            text = f"{number(v.worst.margin):>8}  {v.worst.problem}" if judged else f"{'':>8}  {v.message}"
+            write(f"{v.law:<{width}}  {v.outcome:<16}  {text}".rstrip())
+        write(f"{summary(verdicts)}; {described}")
 
 
-def _verdicts_of(reports: Iterable[Any]) -> list[Verdict]:
+def _verdicts_of(reports: Iterable[Any]) -> dict[str, list[Verdict]]:
+    """The verdicts in the reports of tests, by what they are verdicts on."""
     from pcbench.report import read_verdict
 
-    found = {}
+    found: dict[str, list[Verdict]] = {}
     for report in reports:
         for name, value in getattr(report, "user_properties", ()):
             if name == _PROPERTY:
-                verdict = read_verdict(json.loads(value))
-                found[verdict.law] = verdict
-    return list(found.values())
+                data = json.loads(value)
+                found.setdefault(data["run"], []).append(read_verdict(data["verdict"]))
+    return found
 
 
 def _is_xdist_controller(config: pytest.Config) -> bool:
     return not hasattr(config, "workerinput") and getattr(config.option, "dist", "no") != "no"
+
+
+def _run(config: pytest.Config, conformance: Conformance, directory: str | Path) -> Run:
+    """What `conformance`, found in `directory`, asks for, with the options of the command line before it."""
+    from pcbench.errors import UsageError
+    from pcbench.plugin_run import Run, Settings
+
+    def placed(path: str) -> str:
+        return os.path.relpath(os.path.join(directory, path)) if directory else path
+
+    option, implementation = config.option, conformance.implementation
+    patterns = [word.strip() for text in option.pcn_laws for word in text.split(",") if word.strip()]
+    if option.pcn_laws and not patterns:
+        raise UsageError("--pcn-laws names no law; `pcbench laws` lists them")
+    file, colon, attribute = implementation.partition(":")
+    seed = conformance.seed if option.pcn_seed is None else option.pcn_seed
+    known = option.pcn_known_failures or (conformance.known_failures and placed(conformance.known_failures))
+    settings = Settings(
+        implementation=placed(file) + colon + attribute if file.endswith(".py") else implementation,
+        profile=option.pcn_profile or conformance.profile,
+        seed=option.pcn_drawn if seed is None else seed,
+        laws=patterns or conformance.laws,
+        python=option.pcn_python or conformance.python,
+        timeout=option.pcn_timeout,
+        known_failures=known,
+    )
+    run = Run(settings)
+    config.stash[_RUNS].append(run)
+    return run
 
 
 class LawBrokenError(Exception):
@@ -140,36 +194,48 @@ class LawBrokenError(Exception):
 
 
 class LawCollector(pytest.Collector):
-    """The laws, as a collector beside the files of the session."""
+    """The laws of one implementation: in a test module, or beside the files of the session."""
+
+    def __init__(self, *, conformance: Conformance | None = None, run: Run | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._conformance, self.run = conformance, run
 
     def collect(self) -> Sequence[pytest.Item]:
-        """One item for each law."""
-        state = self.config.stash[_STATE]
-        return [LawItem.from_parent(self, name=law.id) for law in state.laws]
+        """One item for each law; an implementation that does not start is one error here, and not one for each law."""
+        if self._conformance is not None and self.run is None:
+            from pcbench.errors import PcbenchError, told
+
+            try:
+                run = _run(self.config, self._conformance, self.path.parent)
+                run.start()
+            except PcbenchError as error:
+                raise self.CollectError(f"pcbench: {told(error)}") from None
+            self.run = run
+        assert self.run is not None
+        return [LawItem.from_parent(self, name=law.id, run=self.run) for law in self.run.laws]
 
 
 class LawItem(pytest.Item):
     """One law as a test: all its groups of examples, judged in this process."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, run: Run, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._state = self.config.stash[_STATE]
-        entry = self._state.expected.get(self.name)
-        if entry is not None:
-            self.add_marker(pytest.mark.xfail(reason=entry.note, raises=LawBrokenError, strict=True))
+        self._run = run
 
     def runtest(self) -> None:
         """Judge the law, leaving the evidence in the report of the test."""
         from pcbench.judging import plain
         from pcbench.report_text import explanation
 
-        verdict = self._state.verdict(self.name)
-        self.user_properties.append((_PROPERTY, json.dumps(plain(verdict.to_json()))))
+        verdict = self._run.verdict(self.name)
+        evidence = {"run": self._run.described, "verdict": plain(verdict.to_json())}
+        self.user_properties.append((_PROPERTY, json.dumps(evidence)))
         if verdict.outcome in _SKIPPED:
             pytest.skip(f"{verdict.outcome}: {verdict.message}")
+        if verdict.outcome == "expected-failure":
+            pytest.xfail(self._run.expected[self.name].note)
         if verdict.outcome != "pass":
-            report = self._state.report([verdict])
-            lines = (f"  {name}: {value}" for name, value in explanation(report, verdict))
+            lines = (f"  {name}: {value}" for name, value in explanation(self._run.report([verdict]), verdict))
             raise LawBrokenError("\n".join([f"{verdict.outcome}: {self.name}", *lines]))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
@@ -183,120 +249,7 @@ class LawItem(pytest.Item):
         return self.path, None, f"law {self.name}"
 
 
-class _State:
-    """What one pytest process knows: options, laws, the implementation, and the verdicts so far."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        from pcbench import adapters, known_failures, profiles
-        from pcbench.errors import UsageError
-        from pcbench.laws import REGISTRY, select
-
-        option = config.option
-        self.impl, self.timeout = option.pcn, option.pcn_timeout
-        self.spec, self.python = adapters.chosen(option.pcn, option.pcn_python)
-        self.profile = profiles.profile(option.pcn_profile)
-        self.seed: int = option.pcn_seed
-        if not 0 <= self.seed < 2**64:
-            raise UsageError(f"seed {self.seed}: needed an integer from 0 to 2**64 - 1")
-        if not self.timeout > 0:
-            raise UsageError(f"timeout {self.timeout}: needed a positive number of seconds")
-        patterns = [word.strip() for text in option.pcn_laws for word in text.split(",") if word.strip()]
-        if option.pcn_laws and not patterns:
-            raise UsageError("--pcn-laws names no law; `pcbench laws` lists them")
-        self.laws: list[Law] = select(patterns)
-        file = option.pcn_known_failures
-        entries = known_failures.read(file, list(REGISTRY)) if file else []
-        chosen = {law.id for law in self.laws}
-        self.expected: dict[str, KnownFailure] = {entry.law: entry for entry in entries if entry.law in chosen}
-        self.subject: Subject | None = None
-        self.manifest: dict[str, Any] = {}
-        self._verdicts: dict[str, Verdict] = {}
-
-    @property
-    def name(self) -> str:
-        """The implementation, with its version if it has been started."""
-        return " ".join(w for w in (self.manifest.get("name", self.impl), self.manifest.get("version", "")) if w)
-
-    def start(self) -> None:
-        """Start the implementation, and refuse known failures that are stale."""
-        from pcbench.judging import open_subject
-        from pcbench.known_failures import check_current
-        from pcbench.limits import Limits
-
-        self.subject = open_subject(self.spec, python=self.python, limits=Limits(call_seconds=self.timeout))
-        self.manifest = self.subject.manifest.to_json()
-        missing = {law.id: reason for law in self.laws if (reason := law.missing(self.subject)) is not None}
-        check_current(list(self.expected.values()), self.manifest["library"], self.manifest["version"], missing)
-
-    def close(self) -> None:
-        """End the implementation's processes."""
-        if self.subject is not None:
-            self.subject.close()
-            self.subject = None
-
-    def verdict(self, id: str) -> Verdict:
-        """The verdict on a law.
-
-        What it depends on is judged first, by this process, whichever tests are run here: so that it does not depend
-        on how tests are spread over processes whether a law is blocked.
-        """
-        if id not in self._verdicts:
-            self._verdicts[id] = self._judge(id)
-        return self._verdicts[id]
-
-    def _judge(self, id: str) -> Verdict:
-        from pcbench.evidence import BROKEN, Verdict, merge
-        from pcbench.judging import ENGINE, judge_one
-        from pcbench.laws import REGISTRY, transitive_dependencies
-
-        assert self.subject is not None
-        law, before = REGISTRY[id], transitive_dependencies(id)
-        reason = law.missing(self.subject)
-        if reason is not None:
-            return Verdict(law=id, outcome="not-applicable", message=reason)
-        roots = [other.id for other in self.laws if other.id in before and self.verdict(other.id).outcome in BROKEN]
-        if roots:
-            return Verdict(law=id, outcome="blocked", message=f"depends on {', '.join(sorted(roots))}")
-        engine = importlib.import_module(ENGINE)
-        groups = range(self.profile.groups)
-        parts = [judge_one(engine, law, self.subject, self.profile.name, self.seed, group, {}) for group in groups]
-        return merge(id, parts, self.profile.needed(REGISTRY[id].ladder))
-
-    def known(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
-        """The verdicts in the order of the register, with known failures expected."""
-        from pcbench.known_failures import apply
-
-        order = [law.id for law in self.laws]
-        return apply(sorted(verdicts, key=lambda v: order.index(v.law)), list(self.expected.values()))
-
-    def report(self, verdicts: Sequence[Verdict]) -> Report:
-        """These verdicts as a report."""
-        from pcbench.laws import REGISTRY
-        from pcbench.laws.statistics import budget
-        from pcbench.report import LawText, Report, RunHeader
-        from pcbench.runner import law_set_hash
-        from pcbench.version import __version__
-
-        laws = [REGISTRY[v.law] for v in verdicts]
-        return Report(
-            header=RunHeader(
-                pcbench=__version__,
-                law_set=law_set_hash(),
-                implementation=self.impl,
-                spec=self.spec,
-                interpreter=self.python or "",
-                manifest=self.manifest,
-                profile=self.profile.name,
-                seed=self.seed,
-                error_budget=budget() if any(law.estimates for law in self.laws) else "",
-            ),
-            laws=tuple(
-                LawText(id=w.id, statement=w.statement, citation=w.citation, failing_means=w.failing_means)
-                for w in laws
-            ),
-            verdicts=tuple(verdicts),
-            known=tuple(self.expected.values()),
-        )
-
-
-_STATE = pytest.StashKey[_State]()
+_OWN = pytest.StashKey["Run"]()
+"""What `--pcn` asks for."""
+_RUNS = pytest.StashKey["list[Run]"]()
+"""Everything that is judged in this session."""

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -289,7 +290,7 @@ def test_numpy_answers_in_the_dtype_of_the_network_and_writes_into_nothing(dtype
 def test_a_flat_target_is_refused():
     """If this fails, a target of shape (batch,) is stretched to (batch, batch) and the energy is another one."""
     network, x, y, z = case(output_dim=1)
-    [text] = scaffold("flat").values()
+    text = scaffold("flat")["flat_adapter.py"]
     space: dict = {"__name__": "flat_adapter"}
     exec(compile(text, "flat_adapter.py", "exec"), space)
     for adapter in (NUMPY, space["implementation"]()):
@@ -302,10 +303,10 @@ def test_a_flat_target_is_refused():
 
 def test_scaffold_is_an_adapter_whose_gradients_are_those_of_its_energy(tmp_path):
     """If this fails, the first thing a new user runs fails."""
-    [(name, text)] = scaffold("My-PC").items()
-    assert name == "my_pc_adapter.py"
-    assert "@NAME@" not in text
-    assert "@MODULE@" not in text
+    files = scaffold("My-PC")
+    assert not [name for name, text in files.items() if re.search(r"@[A-Z]+@", name + text)]
+    name = "my_pc_adapter.py"
+    text = files[name]
     assert "--python PATH" in text
     path = tmp_path / name
     path.write_text(text)
@@ -323,6 +324,19 @@ def test_scaffold_is_an_adapter_whose_gradients_are_those_of_its_energy(tmp_path
         start = list(adapter.infer(network, x, y, 0, 0.1).activities)
         loss = 0.5 * np.sum((y - adapter.predict(network, x)) ** 2) / len(x)
         np.testing.assert_allclose(adapter.energy(network, x, y, start), loss, rtol=1e-14)
+
+
+def test_scaffold_names_its_files_from_the_top_of_the_repository():
+    """If this fails, the commands of the workflow do not find the adapter that is not at the top."""
+    files = scaffold("My-PC", "tests/pc")
+    folder, workflow = "tests/pc/", files.pop(".github/workflows/pcbench.yml")
+    names = ["my_pc_adapter.py", "my_pc-known-failures.json", "test_my_pc_conformance.py"]
+    assert list(files) == [folder + name for name in names]
+    for name in names:  # and no name without its folder
+        assert workflow.count(name) == workflow.count(folder + name) > 0, name
+    assert list(scaffold("My-PC", workflow=False)) == names
+    with pytest.raises(UsageError, match="directory 'a b/'"):
+        scaffold("My-PC", "a b")
 
 
 @pytest.mark.parametrize("name", ["", "9lives", "---", "größe", "???", 'my"pc', "a\\n", "a\nb"])

@@ -167,6 +167,17 @@ def test_a_wrong_command_is_refused_with_code_2(fake, repository, arguments, sai
     assert len(worktrees(repository)) == 1
 
 
+def test_the_commit_that_brings_the_adapter_has_nothing_to_be_compared_with(fake, repository):
+    """If this fails, the pull request that adds an adapter and the gate is red for adding them."""
+    (repository / "new.py").write_text("number = 3\n")
+    result = CliRunner().invoke(main, ["gate", "HEAD", "--implementation", "new.py", "--markdown", "summary.md"])
+    assert result.exit_code == 3, result.output
+    assert "nothing could be compared: new.py is new" in result.output
+    assert "new.py is new" in (repository / "summary.md").read_text()
+    assert fake.measured == []
+    assert len(worktrees(repository)) == 1
+
+
 def test_a_crash_is_code_2(fake, repository):
     """If this fails, a head that crashes where the base does not is no error."""
     fake.failing = "head"

@@ -18,8 +18,8 @@ LAYERS = {
     "implementation": 3, "subject": 3, "frames": 3, "calling": 3, "launching": 3, "loading": 3, "worker": 3,
     "client": 3, "limits": 3, "reference": 3,
     "laws": 4,
-    "adapters": 5, "strategies": 5, "plugin": 5, "report": 5, "report_files": 5, "report_text": 5, "evidence": 5,
-    "profiles": 5, "runner": 5, "runner_process": 5, "journal": 5, "judging": 5, "known_failures": 5, "progress": 5,
+    "adapters": 5, "strategies": 5, "plugin": 5, "plugin_run": 5, "report": 5, "report_files": 5,
+    "report_text": 5, "evidence": 5, "profiles": 5, "runner": 5, "runner_process": 5, "journal": 5, "judging": 5, "known_failures": 5, "progress": 5,
     "placing": 5, "properties": 5, "architecture_strategies": 5, "environment_making": 5, "pip_log": 5,
     "benchmarks": 6, "experiments": 6, "cli": 6, "cli_catalogue": 6, "cli_compare": 6, "cli_gate": 6, "cli_options": 6,
     "cli_bench": 6, "cli_env": 6, "leaderboard": 6, "cli_matrix": 6, "matrix": 6, "matrix_run": 6,
@@ -48,7 +48,7 @@ LIBRARIES = {
     "environment_making": {"packaging"}, "pip_log": {"packaging"}, "cli_env": {"click", "rich"},
     "reference": {"numpy", "jax", "equinox", "optimistix"},
     "strategies": {"hypothesis"}, "architecture_strategies": {"hypothesis"},
-    "properties": {"hypothesis"}, "plugin": {"pytest"},
+    "properties": {"hypothesis"}, "plugin": {"pytest"}, "plugin_run": set(),
     "theory": {"numpy", "scipy"}, "laws": {"numpy", "scipy"},
     "evidence": set(), "journal": set(), "profiles": set(), "report": set(), "report_files": set(),
     "report_text": {"rich"}, "progress": {"rich"}, "runner": set(), "runner_process": set(), "judging": set(),
@@ -63,7 +63,8 @@ LIBRARIES = {
 }  # fmt: skip
 # An adapter imports its own library, under the name it is imported by, and NumPy.
 ADAPTERS = {
-    "__init__": set(), "numpy": set(), "template": set(), "reference": {"jax"}, "reference_architectures": {"jax"},
+    "__init__": set(), "numpy": set(), "template": set(), "template_files": set(), "reference": {"jax"},
+    "reference_architectures": {"jax"},
     "fabricpc": {"jax", "fabricpc"}, "torch": {"torch"}, "torch2pc": set(), "preco": set(), "pctrainer": set(),
     "jpc": {"jax", "equinox", "optax", "diffrax", "jpc"},
     "pcx": {"jax", "pcx", "optax"}, "ngclearn": {"jax", "ngclearn", "ngcsimlib"},

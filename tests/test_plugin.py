@@ -81,7 +81,8 @@ def test_known_failures_are_strict_expected_failures(pcn, tmp_path):
     assert ("energy.matches-definition", "expected-failure") in [line[:2] for line in margins(output)]
     code, output = pcn("--pcn", "numpy", *arguments)
     assert code == 1, output
-    assert "XPASS(strict)" in output
+    assert "unexpected-pass: energy.matches-definition" in output
+    assert "the law holds now: remove its entry from the known failures (no 1/2)" in output
 
 
 def test_laws_stand_beside_the_tests_of_a_project_and_can_be_chosen(pcn, tmp_path):
@@ -114,6 +115,99 @@ def test_every_mistake_is_a_usage_error(pcn, args, says):
     assert code == pytest.ExitCode.USAGE_ERROR, output
     assert says in output
     assert "Traceback" not in output
+    assert "INTERNALERROR" not in output
+
+
+# ---- a test module that belongs to a library ------------------------------------------------------------------------
+
+MODULE = """
+from pcbench.plugin import Conformance
+
+conforms = Conformance("twice.py", known_failures="known.json", profile="smoke", seed=3, laws={laws!r})
+
+def test_own(): pass
+"""
+
+
+@pytest.fixture
+def library(tmp_path):
+    """Writes a repository with an adapter and its test module in a folder; returns the folder."""
+    folder = tmp_path / "tests"
+    folder.mkdir()
+
+    def write(adapter=TWICE, known=()):
+        (folder / "twice.py").write_text(adapter)
+        (folder / "known.json").write_text(known if isinstance(known, str) else json.dumps(list(known)))
+        (folder / "test_own.py").write_text(MODULE.format(laws=IDS))
+        return folder
+
+    return write
+
+
+def test_a_module_with_a_conformance_has_the_laws_as_its_tests(pcn, library):
+    """Breaks if a library's test suite finds its adapter from one directory only, or xdist changes its verdicts."""
+    library()
+    plain = ("-p", "no:cacheprovider", "-rs")
+    code, output = pcn(*plain)
+    assert code == 1, output
+    assert "fail: energy.matches-definition" in output
+    assert re.search(r"replay: pcbench replay energy\.matches-definition 'D=\S+' --impl tests/twice\.py", output)
+    assert "profile smoke, seed 3" in output
+    assert "1 failed, 2 passed, 1 skipped" in output
+    assert "Traceback" not in output
+    code, spread = pcn(*plain, "-n", "2")
+    assert code == 1, spread
+    assert margins(spread) == margins(output)
+    assert len(margins(output)) == len(IDS)
+    code, one = pcn(*plain, "tests/test_own.py::conforms::energy.never-negative", "--pcn-seed", "4")
+    assert code == 0, one
+    assert "1 passed" in one
+    assert "seed 4" in one
+    listing = pcn("--collect-only", "-q", "--pcn-laws", "energy.never-negative")[1].splitlines()
+    assert [line for line in listing if "::" in line] == [
+        "tests/test_own.py::conforms::energy.never-negative", "tests/test_own.py::test_own",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_known_failures_of_a_module_are_expected_until_they_pass(pcn, library, workers):
+    """Breaks if a listed law is red, or one that holds again is not told to be taken off the list."""
+    entry = {"law": "energy.matches-definition", "reason": "no 1/2", "link": "https://example.org/1"}
+    library(known=[entry])
+    code, output = pcn("-q", "-p", "no:cacheprovider", "-rx", *workers)
+    assert code == 0, output
+    assert "known: no 1/2 (https://example.org/1)" in output
+    assert "2 passed, 1 skipped, 1 xfailed" in output
+    assert [line[0] for line in margins(output)] == ["energy.matches-definition"]  # -q leaves out what holds
+    library(TWICE.replace("2 *", "1 *"), [entry])
+    code, output = pcn("-q", "-p", "no:cacheprovider", *workers)
+    assert code == 1, output
+    assert "unexpected-pass: energy.matches-definition" in output
+    assert output.count("the law holds now: remove its entry from the known failures (no 1/2)") == 2
+    assert "1 failed, 2 passed, 1 skipped" in output
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ({"adapter": "import no_such_library\n" + TWICE}, "needs the module 'no_such_library'"),
+        ({"adapter": "def f():\n    return 1 / 0\nf()\n"}, "twice.py\", line 2, in f"),
+        ({"adapter": "def f(:\n"}, "twice.py\", line 1"),
+        ({"known": [{"law": "energy.matches-defnition", "reason": "no 1/2"}]}, "mean 'energy.matches-definition'?"),
+        ({"known": [{"law": "energy.matches-definition"}]}, "'reason' is missing"),
+        ({"known": '[{"law": "energy.never-negative",}]'}, "known.json: not JSON"),
+        ({"known": [{"law": IDS[-1], "reason": "slow"}]}, "not applicable here"),
+    ],
+)
+def test_a_module_that_cannot_be_judged_is_one_error_that_says_why(pcn, library, written, says, workers):
+    """Breaks if a mistake in the adapter or in the list is told once for each law, or as a traceback of pcbench."""
+    library(**written)
+    code, output = pcn("-q", "-p", "no:cacheprovider", *workers)
+    assert code in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED), output
+    assert output.count(says) == 1, output
+    assert "1 error" in output
+    assert "pcbench/loading.py" not in output
     assert "INTERNALERROR" not in output
 
 

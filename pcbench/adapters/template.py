@@ -1,18 +1,22 @@
-"""The text that `pcbench new-adapter NAME` writes: an adapter that passes the laws before anything is changed in it."""
+"""What `pcbench new-adapter NAME` writes, above all an adapter that passes the laws before anything is changed in it."""
 
 from __future__ import annotations
 
 import re
 
+from pcbench.adapters.template_files import KNOWN_FAILURES, TEST, WORKFLOW
 from pcbench.errors import UsageError
 
+WORKFLOW_PATH = ".github/workflows/pcbench.yml"
 
-def scaffold(name: str) -> dict[str, str]:
-    """The files of a new adapter for the library `name`: names and texts.
 
-    The module is called `<name>_adapter.py`, so that it never hides the library itself from its own `import`.
+def scaffold(name: str, folder: str = "", *, workflow: bool = True) -> dict[str, str]:
+    """The files of a new adapter for the library `name`: paths from the top of its repository, and texts.
 
-    **Raises:** `UsageError` for a name of which no module name can be made.
+    They lie in `folder`, but for the workflow, which has a place of its own.  The module is called
+    `<name>_adapter.py`, so that it never hides the library itself from its own `import`.
+
+    **Raises:** `UsageError` for a name of which no module name can be made, or a folder that a workflow cannot name.
     """
     name = name.strip()
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9 ._-]*", name):  # it also goes into a string and a docstring
@@ -20,13 +24,24 @@ def scaffold(name: str) -> dict[str, str]:
             f"adapter name {name!r}: needed letters, digits, '-', '_' and '.', beginning with a letter, such as 'my-pc'"
         )
     module = re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_")
-    return {f"{module}_adapter.py": _ADAPTER.replace("@NAME@", name).replace("@MODULE@", module)}
+    folder = "" if folder in ("", ".") else folder.strip("/") + "/"
+    if not re.fullmatch(r"[A-Za-z0-9._/-]*", folder):  # it goes into commands and into YAML
+        raise UsageError(f"directory {folder!r}: needed letters, digits, '-', '_', '.' and '/' in its path")
+    adapter, known = f"{folder}{module}_adapter.py", f"{folder}{module}-known-failures.json"
+    test = f"{folder}test_{module}_conformance.py"
+    files = {adapter: _ADAPTER, known: KNOWN_FAILURES, test: TEST}
+    if workflow:
+        files[WORKFLOW_PATH] = WORKFLOW
+    words = {"@NAME@": name, "@MODULE@": module, "@ADAPTER@": adapter, "@KNOWN@": known, "@TEST@": test}
+    for word, text in words.items():
+        files = {path: content.replace(word, text) for path, content in files.items()}
+    return files
 
 
 _ADAPTER = r'''"""How pcbench asks @NAME@.  As written, a small network in NumPy stands in for it and passes every law.
 
-    pcbench check @MODULE@_adapter.py                       # in this interpreter
-    pcbench check @MODULE@_adapter.py --python PATH         # in the interpreter that has @NAME@
+    pcbench check @ADAPTER@ --profile smoke                 # in this interpreter
+    pcbench check @ADAPTER@ --profile smoke --python PATH   # in the interpreter that has @NAME@
 
 Replace the body of each method marked REPLACE by calls to @NAME@, one at a time, and check after each.  Return what
 the library returns: if its numbers are read differently (a sum over the batch, another sign, transposed weights, a

@@ -200,6 +200,12 @@ def harness(**settings: Any) -> Iterator[Harness]:
         yield Harness(directory=directory, **settings)
 
 
+def lacks(root: Path, implementation: str) -> bool:
+    """Whether `implementation`, a spec, is a file of a commit that the checkout `root` does not have."""
+    place = implementation.partition(":")[0]
+    return place.endswith(".py") and not os.path.isabs(place) and not (root / place).is_file()
+
+
 def side(harness: Harness, label: str, root: Path, implementation: str, sources: Sequence[str] = ()) -> Side:
     """The side of a checkout: writes the file that loads `implementation`, a spec, from it.
 
@@ -215,9 +221,9 @@ def side(harness: Harness, label: str, root: Path, implementation: str, sources:
     paths = [str((root / name).resolve()) for name in folders]
     own = [str(path) for folder in paths if (path := Path(folder, "pcbench", "adapters")).is_dir()]
     place, colon, attribute = implementation.partition(":")
+    if lacks(root, implementation):
+        raise UsageError(f"implementation {place!r} does not exist in {label}: needed a file of that commit")
     if place.endswith(".py") and not os.path.isabs(place):
-        if not (root / place).is_file():
-            raise UsageError(f"implementation {place!r} does not exist in {label}: needed a file of that commit")
         implementation = str((root / place).resolve()) + colon + attribute
     text = SHIM.format(paths=paths, own=[str(Path(path).parent) for path in own], spec=implementation)
     file = harness.directory / f"{label}.py"
