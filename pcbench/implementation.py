@@ -127,7 +127,7 @@ class Conventions:
       (\(\varepsilon(z_{T-1})\) times \(z_T\)).
     - `activity_gradient_sign`, `activity_gradient_reduction`: the same for `activity_gradients`; `sum` means the
       gradient of each sample's own energy.
-    - `weight_layout`: of weight gradients that are returned, `(fan_out, fan_in)` or transposed.
+    - `weight_layout`: of weight gradients and weights that are returned, `(fan_out, fan_in)` or transposed.
     """
 
     energy_reduction: str = "mean"

@@ -127,7 +127,8 @@ def check_current(
         except InvalidVersion:
             raise UsageError(
                 f"{where}: versions={entry.versions!r} cannot be compared with version {version!r} of "
-                f"{library or 'the implementation'}; give the adapter's manifest a version such as '1.2', or write versions='*'"
+                f"{library or 'the implementation'}; give the adapter's manifest a version "
+                "such as '1.2', or write versions='*'"
             ) from None
         if not _range(where, entry).contains(current, prereleases=True):
             raise UsageError(
@@ -148,7 +149,11 @@ def apply(verdicts: Sequence[Verdict], entries: Sequence[KnownFailure]) -> list[
         if entry is not None and v.outcome in BROKEN:
             v = replace(v, outcome="expected-failure", message=_joined(entry.note, v.message))
         elif entry is not None and v.outcome == "pass":
-            v = replace(v, outcome="unexpected-pass", message=f"the law holds now: remove its entry from the known failures ({entry.reason})")
+            v = replace(
+                v,
+                outcome="unexpected-pass",
+                message=f"the law holds now: remove its entry from the known failures ({entry.reason})",
+            )
         elif entry is not None and v.outcome == "blocked":
             v = replace(v, message=_joined(entry.note, v.message))
         result.append(v)

@@ -1,4 +1,4 @@
-"""What `pcbench new-adapter` writes passes as it is, where a maintainer runs it: at the shell, in pytest, in a workflow."""
+"""What `pcbench new-adapter` writes passes as it is where a maintainer runs it: in a shell, pytest and a workflow."""
 
 import os
 import re

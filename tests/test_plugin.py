@@ -192,8 +192,8 @@ def test_known_failures_of_a_module_are_expected_until_they_pass(pcn, library, w
     ("written", "says"),
     [
         ({"adapter": "import no_such_library\n" + TWICE}, "needs the module 'no_such_library'"),
-        ({"adapter": "def f():\n    return 1 / 0\nf()\n"}, "twice.py\", line 2, in f"),
-        ({"adapter": "def f(:\n"}, "twice.py\", line 1"),
+        ({"adapter": "def f():\n    return 1 / 0\nf()\n"}, 'twice.py", line 2, in f'),
+        ({"adapter": "def f(:\n"}, 'twice.py", line 1'),
         ({"known": [{"law": "energy.matches-defnition", "reason": "no 1/2"}]}, "mean 'energy.matches-definition'?"),
         ({"known": [{"law": "energy.matches-definition"}]}, "'reason' is missing"),
         ({"known": '[{"law": "energy.never-negative",}]'}, "known.json: not JSON"),

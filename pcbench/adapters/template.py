@@ -1,4 +1,4 @@
-"""What `pcbench new-adapter NAME` writes, above all an adapter that passes the laws before anything is changed in it."""
+"""What `pcbench new-adapter NAME` writes, above all an adapter that passes the laws before it is changed."""
 
 from __future__ import annotations
 
@@ -43,10 +43,17 @@ _ADAPTER = r'''"""How pcbench asks @NAME@.  As written, a small network in NumPy
     pcbench check @ADAPTER@ --profile smoke                 # in this interpreter
     pcbench check @ADAPTER@ --profile smoke --python PATH   # in the interpreter that has @NAME@
 
-Replace the body of each method marked REPLACE by calls to @NAME@, one at a time, and check after each.  Return what
-the library returns: if its numbers are read differently (a sum over the batch, another sign, transposed weights, a
-step size for the mean), say so in `Conventions` below and leave the numbers alone.  Then claim more in `Capabilities`.
-What is not claimed is not judged; what is claimed is never skipped.
+Replace the body of each method marked REPLACE by calls to @NAME@, one at a time, and check after each:
+
+1. Claim `activations=("linear",)` alone, for which placements do not matter.  Fill in `predict`, then `energy`, then
+   `infer`; then delete the optional methods, and the small network at the end.
+2. Return what the library returns.  If its numbers are to be read differently (a sum over the batch, another sign,
+   transposed weights, a step size for the mean), say so in `Conventions` and leave the numbers alone.  The smallest
+   failing problem has 1 or 2 samples: `pcbench replay LAW 'D=1,N=1,L=2,K=1,B=3' --impl ADAPTER` shows a sum over
+   the batch as three times what is expected, and a lost 1/2 as twice.
+3. Claim the other activations, with their placement, and bring back the optional methods one by one.  What is not
+   claimed is not judged; what is claimed is never skipped.
+4. What is left is a defect of the adapter or of @NAME@: correct it, or list it in @MODULE@-known-failures.json.
 """
 
 from __future__ import annotations
@@ -75,7 +82,7 @@ class Adapter:
         version="",  # REPLACE: the library's own, as in @MODULE@.__version__
         capabilities=Capabilities(
             activations=("linear", "tanh"),  # of linear, tanh, relu, gelu, gelu-tanh, silu, softplus
-            placements=("before-weight",),  # W phi(z); after-weight is phi(W z)
+            placements=("before-weight",),  # W phi(z), not on the input; after-weight is phi(W z), not on the output
             losses=("mse",),  # and ce, softmax cross-entropy
             dtypes=("float64", "float32"),
             residual=False,  # True: `network.skips` says where
@@ -95,7 +102,7 @@ class Adapter:
             gradient_reduction="mean",
             activity_gradient_sign=1,
             activity_gradient_reduction="sum",  # sum: each sample's own energy
-            weight_layout="out-in",  # in-out if weight gradients come back transposed
+            weight_layout="out-in",  # in-out if weights and their gradients come back transposed
         ),
     )
 
@@ -106,7 +113,10 @@ class Adapter:
         return self._predictions(network, input, self._feedforward(network, input))[-1]  # REPLACE
 
     def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: list[np.ndarray]) -> float:
-        """The total energy at these activities."""
+        """The total energy at these activities.
+
+        If the library reports none, half the sum of its own squared prediction errors; say so in `Manifest.notes`.
+        """
         errors = self._errors(network, input, target, activities)  # REPLACE
         return float(sum(0.5 * np.sum(e**2) for e in errors) / len(input))
 

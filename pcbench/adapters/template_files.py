@@ -7,7 +7,7 @@ the repository.  OWNER/pcbench and COMMIT stay for the maintainer to fill in, as
 KNOWN_FAILURES = "[]\n"
 """JSON has no comments: the test module says what an entry needs."""
 
-TEST = '''"""Does @NAME@ obey the laws of predictive coding networks?  One test for each law, on what @MODULE@_adapter.py answers.
+TEST = '''"""Does @NAME@ obey the laws of predictive coding networks?  A test for each law; @MODULE@_adapter.py answers.
 
     pytest @TEST@                          # -n 2 with pytest-xdist, -k gradient for some laws
     pytest @TEST@ --pcn-profile standard   # more problems; --pcn-seed N for others

@@ -82,6 +82,12 @@ def inputs_unmodified(subject: Subject, problem: Problem) -> Measurement:
         calls.append(("energy", lambda: subject.energy(network, x, y, z)))
     if "weight-gradients" in subject.offers:
         calls.append(("weight_gradients", lambda: subject.weight_gradients(network, x, y, z)))
+    if "activity-gradients" in subject.offers:
+        calls.append(("activity_gradients", lambda: subject.activity_gradients(network, x, y, z)))
+    if "layer-energies" in subject.offers:
+        calls.append(("layer_energies", lambda: subject.layer_energies(network, x, y, z)))
+    if "train" in subject.offers:
+        calls.append(("train", lambda: subject.train(network, x, y, 1, 0.01, 1, problem.step_size)))
     for name, ask in calls:
         ask()
         touched += [f"{name}: {array}" for array in subject.modified]

@@ -18,7 +18,8 @@ CONTRACT = ("contract.shapes-and-dtypes",)
     "energy.matches-definition",
     statement=r"F = (1/B) sum_b [1/2 sum_{l<L} |z_l - f_l(z_{l-1})|^2 + lambda loss(y, f_L)] at any activities.",
     citation="arXiv 2602.07697; theory section 2",
-    failing_means="a lost 1/2, a mean in place of a sum, a scaling or skip left out of one layer, a wrong activation",
+    failing_means="a lost 1/2 or a sum over the batch, undeclared; activations placed otherwise than declared; a "
+    "scaling or skip left out of one layer",
     needs=("energy-at-activities",),
     depends_on=CONTRACT,
 )

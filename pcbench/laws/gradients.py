@@ -21,7 +21,8 @@ SMOOTH_DOMAIN = Domain(activations=SMOOTH, dtypes=("float64",), data_scales=(1.0
     "gradient.weights-match-definition",
     statement=r"dF/dW_l = -(a_l/B) sum_b eps_l phi(z_{l-1})^T at any activities.",
     citation="theory section 2; paper facts P3",
-    failing_means="a scaling missing from the gradient, stale activities, a wrong sign or normalisation, a transpose",
+    failing_means="a sign, a sum over the batch or a transposed layout, undeclared; a scaling missing from the "
+    "gradient; stale activities",
     needs=("weight-gradients",),
     depends_on=CONTRACT,
 )
@@ -67,7 +68,8 @@ def weights_differentiate(subject: Subject, problem: Problem) -> Measurement:
     "gradient.activities-match-definition",
     statement=r"B dF/dz_l = eps_l - (df_{l+1}/dz_l)^T eps_{l+1} for every sample, at any activities.",
     citation="theory section 2; paper facts P3",
-    failing_means="feedback of the wrong sign, a forgotten or misplaced derivative, a skip missing from the feedback",
+    failing_means="a sign or a mean over the batch, undeclared; activations placed otherwise than declared; a "
+    "derivative or a skip missing from the feedback",
     needs=("activity-gradients",),
     depends_on=CONTRACT,
 )

@@ -34,7 +34,8 @@ STEP = ("inference.step-follows-definition",)
     statement=r"One step is z_l <- z_l - eta B dF/dz_l for every hidden layer, in the declared order.",
     citation="theory section 2",
     failing_means=(
-        "a step size that depends on the batch, feedback of the wrong sign, a derivative at the wrong argument"
+        "a step size for the batch mean or an order of updates, undeclared; feedback of the wrong sign; a derivative "
+        "at the wrong argument"
     ),
     needs=("start",),
     depends_on=CONTRACT,
