@@ -307,10 +307,15 @@ class Subject:
 
     def _weights(self, what: str, value: Any, network: Network) -> list[np.ndarray]:
         arrays = self._sequence(what, value, network.depth, "weight matrix")
-        transposed = self.manifest.conventions.weight_layout == "in-out"
-        result = []
+        layout = self.manifest.conventions.weight_layout
+        transposed, result = layout == "in-out", []
         for l, (a, w) in enumerate(zip(arrays, network.weights, strict=True), start=1):
             shape = w.shape[::-1] if transposed else w.shape
+            if isinstance(a, np.ndarray) and a.shape == shape[::-1] != shape:
+                raise ContractError(
+                    f"{what}, layer {l} returned shape {a.shape}: needed {shape}, for the manifest declares "
+                    f"weight_layout={layout!r}; for transposed ones declare {'out-in' if transposed else 'in-out'!r}"
+                )
             array = self._array(f"{what}, layer {l}", a, network, shape)
             result.append(array.T if transposed else array)
         return result
