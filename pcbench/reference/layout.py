@@ -27,7 +27,7 @@ TIERS = ("highest", "tf32", "bfloat16")
 
 
 _GROUPS = 8
-_WORTH = ((1 << 24, _GROUPS), (1 << 22, 4))  # operations of a step, and the groups they are worth
+_WORTH = ((1 << 22, _GROUPS), (1 << 21, 2))  # operations of a step, and the groups they are worth
 _BATCH = 8
 _FULL = 1024
 _STRIDE = 32
@@ -45,11 +45,12 @@ def groups_for(layers: int, width: int, batch: int) -> int:
 
     *CPU.*  XLA runs the layers of a batched product one after another, each on as many cores as its shape is worth,
     which is one for small layers; products that do not wait for each other it runs at the same time.  So one product
-    leaves all cores but one idle, and eight fill them.  Measured with JAX 0.10.2 on two cores, ms a step with 1, 2 and
-    8 groups: 14.9, 7.9, 7.4 at N = 128, L = 64, B = 256; 0.34, 0.33, 0.15 at N = 32, L = 64, B = 64; 0.079, 0.095,
-    0.148 at N = 512, L = 8, B = 1, where a layer is a product with a vector, which reads the weights no faster on two
-    cores.  Each group adds some microseconds a step and some 40 ms to the compilation.  Alone on one core groups gain
-    nothing that is worth a rule: 0 to 4 % in most shapes.
+    leaves all cores but one idle, and eight fill them.  Measured with JAX 0.10.2 on two cores, ms a step with 1, 2, 4
+    and 8 groups: 0.054 with 2 and 0.069 with 8 or 1 at N = 32, L = 16, B = 64, 3.7 million operations; 0.24, 0.19,
+    0.15, 0.078 at N = 32, L = 128, B = 16, 8.3 million; 0.37, 0.35, 0.33, 0.23 at N = 32, L = 16, B = 256, 15 million;
+    14.9, 7.9, and 7.4 with 8 at N = 128, L = 64, B = 256.  A product with a vector reads the weights no faster on two
+    cores: 0.079, 0.095, and 0.148 with 8 at N = 512, L = 8, B = 1.  Each group adds some microseconds a step and some
+    40 ms to the compilation.  Alone on one core groups gain nothing that is worth a rule: 0 to 4 % in most shapes.
 
     *GPU.*  A layer does not fill the device below `_FULL` units, and a launch costs as much as a small product: one
     batched product.  Above, a layer fills it alone, and groups keep what lies between the products small.
