@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from pcbench.adapters import KNOWN
 from pcbench.errors import UsageError
 from pcbench.evidence import BROKEN, OUTCOMES, Verdict, Worst
 from pcbench.known_failures import KnownFailure
@@ -176,9 +177,12 @@ class Report:
         worst = verdict.failure or verdict.worst
         if not worst.problem:
             return ""
-        words = ["pcbench", "replay", verdict.law, worst.problem, "--impl", self.header.implementation]
-        if self.header.interpreter:
-            words += ["--python", self.header.interpreter]
+        h = self.header
+        words = ["pcbench", "replay", verdict.law, worst.problem, "--impl", h.implementation]
+        # What runs in the environment made for it is found there, also after that was made anew in another folder.
+        found = h.implementation in KNOWN and KNOWN[h.implementation].environment == h.environment != ""
+        if h.interpreter and not found:
+            words += ["--python", h.interpreter]
         # The problem is always quoted, so that it looks the same everywhere.
         return " ".join(quoted(w) if w == worst.problem else shlex.quote(w) for w in words)
 

@@ -27,8 +27,10 @@ from pcbench.cli import main
 from pcbench.client import WorkerClient
 from pcbench.environments import ENVIRONMENTS, Environment, Record
 from pcbench.errors import InstallationError, MissingLibraryError, UsageError
+from pcbench.evidence import Verdict, Worst
 from pcbench.pip_log import cause
 from pcbench.provenance import RECORD
+from pcbench.report import LawText, Report, RunHeader
 
 HERE = Path(__file__).parent
 
@@ -679,6 +681,22 @@ def test_commands_and_reports_name_the_real_environment(real_place, tmp_path, mo
     shown = pcbench("replay", "contract.shapes-and-dtypes", "D=2,N=3,L=3,K=2,B=2", "--impl", "tiny")
     assert shown.exit_code == 0, shown.output
     assert str(record.interpreter) in shown.output
+
+
+def test_a_failure_is_replayed_in_the_environment_without_naming_its_folder():
+    """If this fails, the command that a report gives is of no use once the environment was made anew elsewhere, or it
+    leaves out the interpreter where nothing would find it."""
+    verdict = Verdict(law="a", outcome="fail", failure=Worst(problem="D=1"))
+
+    def command(**header):
+        values = {"pcbench": "1", "law_set": "0", "spec": "m:a", "interpreter": "/e/venv-1/bin/python", **header}
+        return Report(header=RunHeader(**values), laws=(LawText(id="a", statement="s"),), verdicts=(verdict,)).replay(
+            verdict
+        )
+
+    assert command(implementation="jpc-sp", environment="jpc").endswith("--impl jpc-sp")
+    for given in ({"environment": ""}, {"environment": "pcx"}, {"implementation": "mine.py", "environment": "jpc"}):
+        assert command(**{"implementation": "jpc-sp", **given}).endswith("--python /e/venv-1/bin/python")
 
 
 # ---- where code comes from ------------------------------------------------------------------------------------------
