@@ -150,7 +150,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
     AdapterEntry(
         name="jpc-sp-gamma",
         spec="pcbench.adapters.jpc:sp_gamma",
-        description="the same with jpc's gamma, which divides the output",
+        description="jpc's closed form of linear networks, standard parameterisation with gamma",
         install=environments.ENVIRONMENTS["jpc"].source,
         probe="jpc",
         environment="jpc",
