@@ -203,6 +203,13 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         probe="ngclearn",
         environment="ngclearn",
     ),
+    AdapterEntry(
+        name="ngclearn-bounded",
+        spec="pcbench.adapters.ngclearn:bounded",
+        description="ngc-learn with the soft bound of its weights, which is its default",
+        install="ngclearn==3.2.3",
+        probe="ngclearn",
+    ),
 )
 """The adapters that come with pcbench, by name."""
 
