@@ -66,7 +66,7 @@ ADAPTERS = {
     "__init__": set(), "numpy": set(), "template": set(), "reference": {"jax"}, "reference_architectures": {"jax"},
     "fabricpc": {"jax", "fabricpc"}, "torch": {"torch"}, "torch2pc": set(), "preco": set(), "pctrainer": set(),
     "jpc": {"jax", "equinox", "optax", "diffrax", "jpc"},
-    "pcx": {"jax", "pcx", "optax"}, "ngclearn": {"jax", "ngclearn", "ngcsimlib"},
+    "pcx": {"jax", "pcx", "optax"}, "pcx_cnn": set(), "ngclearn": {"jax", "ngclearn", "ngcsimlib"},
 }  # fmt: skip
 ANY = {"numpy"}
 

@@ -196,6 +196,13 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         environment="pcx",
     ),
     AdapterEntry(
+        name="pcx-cnn",
+        spec="pcbench.adapters.pcx_cnn:implementation",
+        description="PCX's convolutional layers, as residual CNNs",
+        install="pcx==0.6.3",
+        probe="pcx",
+    ),
+    AdapterEntry(
         name="ngclearn",
         spec="pcbench.adapters.ngclearn:implementation",
         description="ngc-learn: contexts of cells and synapses, compiled to processes, in JAX",

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module, metadata
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ def unseeded() -> Pcx:
 
 
 class _Static(NamedTuple):
-    """What a program is compiled for besides shapes and dtype."""
+    """What a model is built for; programs are compiled for it, besides shapes and dtype."""
 
     dims: tuple[int, ...]
     skips: tuple[float, ...]
@@ -69,13 +70,13 @@ class _Static(NamedTuple):
 
 
 class Pcx:
-    """The adapter; every program is compiled once per `_Static`, shape and dtype, whatever the steps and step size."""
+    """The adapter; every program is compiled once per model, shape and dtype, whatever the steps and step size."""
 
     def __init__(self, *, seeded: bool = True) -> None:
         self._lib = _library()
         self._seeded = seeded
         self._compiled = 0
-        self._models: dict[_Static, Any] = {}
+        self._models: dict[Any, Any] = {}
         jit = self._lib.pxf.jit()
         self._forward = jit(self._counted(_forward))
         self._infer = jit(self._counted(_infer))
@@ -191,18 +192,32 @@ class Pcx:
             self._lib.px.RKG.seed(0)
         return self._lib.enable_x64(network.dtype == np.float64)
 
-    def _model(self, network: Network) -> Any:
+    def _model(self, network: Any) -> Any:
         """The model for such networks, with these weights and without the state that the last batch has left."""
-        static = _Static(network.dims, network.skips, network.activation, network.placement, network.loss)
+        static = self._static(network)
         if static not in self._models:
-            self._models[static] = self._lib.Model(static)
+            self._models[static] = self._built(static)
         model = self._models[static]
         model.clear_params(self._lib.pxc.VodeParam | self._lib.pxc.VodeParam.Cache)
-        for layer, scaling, W, a in zip(model.layers, model.scalings, network.weights, network.scalings, strict=True):
-            layer.nn.weight.set(W)
-            scaling.set(np.asarray(a, network.dtype))
+        for layer, scaling, W, a in zip(
+            model.layers, model.scalings, self._parameters(network), network.scalings, strict=True
+        ):
+            if isinstance(W, np.ndarray):
+                layer.nn.weight.set(W)
+                scaling.set(np.asarray(a, network.dtype))
         model.vodes[-1].precision.set(np.asarray(network.precision, network.dtype))
         return model
+
+    # ---- what is of an MLP ------------------------------------------------------------------------------------
+
+    def _static(self, network: Any) -> Any:
+        return _Static(network.dims, network.skips, network.activation, network.placement, network.loss)
+
+    def _built(self, static: Any) -> Any:
+        return self._lib.Mlp(static)
+
+    def _parameters(self, network: Any) -> Sequence[Any]:
+        return network.weights
 
     def _counted(self, function: Any) -> Any:
         def traced(*args: Any, model: Any) -> Any:
@@ -260,7 +275,8 @@ def _evaluate(
         "energy": energy,
         "layer_energies": layer_energies,
         "activity_gradients": [vode.h.get() for vode in found.vodes[:-1]],
-        "weight_gradients": [layer.nn.weight.get() for layer in found.layers],
+        # a layer without weights, such as a pooling, has no gradient of them
+        "weight_gradients": [layer.nn.weight.get() if hasattr(layer.nn, "weight") else () for layer in found.layers],
     }
 
 
@@ -293,7 +309,17 @@ def _library() -> SimpleNamespace:
     except ImportError as error:
         raise missing("pcx", error) from error
     lib.enable_x64 = import_module("jax.experimental").enable_x64
-    lib.Model = _model_class(lib)
+    lib.activations = {
+        "linear": lambda z: z,
+        "tanh": lib.jax.numpy.tanh,
+        "relu": lib.jax.nn.relu,
+        "gelu": lambda z: lib.jax.nn.gelu(z, approximate=False),
+        "gelu-tanh": lambda z: lib.jax.nn.gelu(z, approximate=True),
+        "silu": lib.jax.nn.silu,
+        "softplus": lib.jax.nn.softplus,
+    }
+    lib.Chain = _chain_class(lib)
+    lib.Mlp = _mlp_class(lib)
     vodes = lib.pxc.VodeParam | lib.pxc.VodeParam.Cache
     batched = lib.pxu.M(vodes).to((None, 0))
 
@@ -314,16 +340,7 @@ def _library() -> SimpleNamespace:
     return lib
 
 
-def _model_class(lib: SimpleNamespace) -> Any:
-    phi = {
-        "linear": lambda z: z,
-        "tanh": lib.jax.numpy.tanh,
-        "relu": lib.jax.nn.relu,
-        "gelu": lambda z: lib.jax.nn.gelu(z, approximate=False),
-        "gelu-tanh": lambda z: lib.jax.nn.gelu(z, approximate=True),
-        "silu": lib.jax.nn.silu,
-        "softplus": lib.jax.nn.softplus,
-    }
+def _chain_class(lib: SimpleNamespace) -> Any:
     energies = {"mse": lib.pxc.se_energy, "ce": lib.pxc.ce_energy}
 
     class Output(lib.pxc.Vode):
@@ -334,26 +351,41 @@ def _model_class(lib: SimpleNamespace) -> Any:
             self.precision = lib.px.Param(1.0)
             self.h.frozen = True
 
-    class Model(lib.pxc.EnergyModule):
-        """A chain of layers and `Vode`s."""
+    class Chain(lib.pxc.EnergyModule):
+        """Layers with a scaling and a `Vode` each; subclasses say what a layer predicts."""
 
-        def __init__(self, static: _Static) -> None:
+        def __init__(self, layers: Sequence[Any], loss: str) -> None:
             super().__init__()
-            self.static = lib.px.static(static)
-            sizes = list(zip(static.dims[:-1], static.dims[1:], strict=True))
-            self.layers = [lib.pxnn.Linear(n, m, bias=False) for n, m in sizes]
-            self.scalings = [lib.px.Param(1.0) for _ in sizes]
-            self.vodes = [*(lib.pxc.Vode() for _ in sizes[1:]), Output(static.loss)]
+            self.layers = list(layers)
+            self.scalings = [lib.px.Param(1.0) for _ in layers]
+            self.vodes = [*(lib.pxc.Vode() for _ in layers[1:]), Output(loss)]
+
+        def prediction(self, l: int, x: Any) -> Any:
+            raise NotImplementedError
 
         def __call__(self, x: Any, y: Any) -> Any:
-            static, act = self.static.get(), phi[self.static.activation]
-            before, last = static.placement == "before-weight", len(self.layers) - 1
-            for l, (layer, scaling, vode) in enumerate(zip(self.layers, self.scalings, self.vodes, strict=True)):
-                u = scaling * layer(act(x) if before and l else x)
-                u = u if before or l == last else act(u)
-                x = vode(u + static.skips[l] * x if static.skips[l] else u)
+            for l, vode in enumerate(self.vodes):
+                x = vode(self.prediction(l, x))
             if y is not None:
                 self.vodes[-1].set("h", y)
             return self.vodes[-1].get("u")
 
-    return Model
+    return Chain
+
+
+def _mlp_class(lib: SimpleNamespace) -> Any:
+    class Mlp(lib.Chain):
+        """`Linear` layers without bias."""
+
+        def __init__(self, static: _Static) -> None:
+            super().__init__([lib.pxnn.Linear(n, m, bias=False) for n, m in pairwise(static.dims)], static.loss)
+            self.static = lib.px.static(static)
+
+        def prediction(self, l: int, x: Any) -> Any:
+            static, phi = self.static.get(), lib.activations[self.static.activation]
+            before, last = static.placement == "before-weight", len(self.layers) - 1
+            u = self.scalings[l] * self.layers[l](phi(x) if before and l else x)
+            u = u if before or l == last else phi(u)
+            return u + static.skips[l] * x if static.skips[l] else u
+
+    return Mlp
