@@ -201,6 +201,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="PCX's convolutional layers, as residual CNNs",
         install="pcx==0.6.3",
         probe="pcx",
+        environment="pcx",
     ),
     AdapterEntry(
         name="ngclearn",
@@ -216,6 +217,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
         description="ngc-learn with the soft bound of its weights, which is its default",
         install="ngclearn==3.2.3",
         probe="ngclearn",
+        environment="ngclearn",
     ),
 )
 """The adapters that come with pcbench, by name."""
