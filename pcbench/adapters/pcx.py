@@ -78,8 +78,8 @@ class Pcx:
         self._compiled = 0
         self._models: dict[Any, Any] = {}
         jit = self._lib.pxf.jit()
-        self._forward = jit(self._counted(_forward))
-        self._infer = jit(self._counted(_infer))
+        self._initialise = jit(self._counted(_initialise))
+        self._relax = jit(self._counted(_relax))
         self._evaluate = jit(self._counted(_evaluate))
         self._learn = jit(self._counted(_learn))
         jax = self._lib.jax
@@ -118,8 +118,9 @@ class Pcx:
 
     def predict(self, network: Network, input: np.ndarray) -> np.ndarray:
         """What the last `Vode` receives in a pass with the status `INIT`, before any softmax."""
+        anywhere = np.zeros((len(input), *network.output_shape), network.dtype)  # spares a program without a target
         with self._question(network):
-            return np.array(self._forward(input, model=self._model(network)))
+            return np.array(self._initialise(input, anywhere, model=self._model(network)))
 
     def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
         """`EnergyModule.energy`, summed over the batch by `psum` as in PCX's examples."""
@@ -153,10 +154,11 @@ class Pcx:
         start: Activities | None = None,
     ) -> Inference:
         """Steps of `Optim` over the hidden `Vode`s, from a pass with the status `INIT` or from given activities."""
-        start = None if start is None else list(start)
         with self._question(network):
-            z = self._infer(input, target, start, steps, float(step_size), model=self._model(network))
-            return Inference(activities=[np.array(a) for a in z])
+            model = self._model(network)
+            self._begin(model, input, target, start)
+            self._relax(input, steps, float(step_size), model=model)
+            return Inference(activities=[np.array(vode.get("h")) for vode in model.vodes[:-1]])
 
     def train(
         self,
@@ -172,8 +174,9 @@ class Pcx:
         with self._question(network):
             model = self._model(network)
             for _ in range(iterations):
-                model.clear_params(self._lib.pxc.VodeParam)
-                self._learn(input, target, steps, float(step_size), float(learning_rate), model=model)
+                self._begin(model, input, target, None)
+                self._relax(input, steps, float(step_size), model=model)
+                self._learn(input, float(learning_rate), model=model)
             return [np.array(layer.nn.weight.get()) for layer in model.layers]
 
     def compilations(self) -> int:
@@ -184,7 +187,18 @@ class Pcx:
 
     def _at(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> dict[str, Any]:
         with self._question(network):
-            return self._evaluate(input, target, list(activities), model=self._model(network))
+            model = self._model(network)
+            self._begin(model, input, target, activities)
+            return self._evaluate(input, model=model)
+
+    def _begin(self, model: Any, input: np.ndarray, target: np.ndarray, activities: Activities | None) -> None:
+        """The values of a pass with the status `INIT`, or given ones, and the target at the output."""
+        model.clear_params(self._lib.pxc.VodeParam)
+        if activities is None:
+            self._initialise(input, target, model=model)
+            return
+        for vode, z in zip(model.vodes, [*activities, target], strict=True):
+            vode.set("h", z)
 
     def _question(self, network: Network) -> AbstractContextManager[Any]:
         """JAX's 64-bit mode for float64 networks only, and a random key that holds no tracer."""
@@ -193,7 +207,7 @@ class Pcx:
         return self._lib.enable_x64(network.dtype == np.float64)
 
     def _model(self, network: Any) -> Any:
-        """The model for such networks, with these weights and without the state that the last batch has left."""
+        """The model for such networks, with these weights and without the values that the last batch has left."""
         static = self._static(network)
         if static not in self._models:
             self._models[static] = self._built(static)
@@ -235,22 +249,12 @@ def _notes(seeded: bool) -> tuple[str, ...]:
 # ---- programs: each runs under pxf.jit ------------------------------------------------------------------------------
 
 
-def _forward(lib: SimpleNamespace, input: Any, *, model: Any) -> Any:
+def _initialise(lib: SimpleNamespace, input: Any, target: Any, *, model: Any) -> Any:
     with lib.pxu.step(model, (lib.pxc.STATUS.INIT, None), clear_params=lib.pxc.VodeParam.Cache):
-        return lib.forward(input, None, model=model)
+        return lib.forward(input, target, model=model)
 
 
-def _infer(
-    lib: SimpleNamespace,
-    input: Any,
-    target: Any,
-    start: Sequence[Any] | None,
-    steps: Any,
-    step_size: Any,
-    *,
-    model: Any,
-) -> list[Any]:
-    _initialise(lib, input, target, start, model)
+def _relax(lib: SimpleNamespace, input: Any, steps: Any, step_size: Any, *, model: Any) -> None:
     activities = lib.pxu.M_hasnot(lib.pxc.VodeParam, frozen=True)
     optimiser = lib.pxu.Optim(lambda: lib.optax.sgd(step_size), activities(model))
 
@@ -261,13 +265,9 @@ def _infer(
         return t + 1
 
     lib.pxf.while_loop(body, lambda t, *, model: t < steps)(0, model=model)
-    return [vode.get("h") for vode in model.vodes[:-1]]
 
 
-def _evaluate(
-    lib: SimpleNamespace, input: Any, target: Any, activities: Sequence[Any], *, model: Any
-) -> dict[str, Any]:
-    _initialise(lib, input, target, activities, model)
+def _evaluate(lib: SimpleNamespace, input: Any, *, model: Any) -> dict[str, Any]:
     with lib.pxu.step(model, clear_params=lib.pxc.VodeParam.Cache):
         (energy, (layer_energies,)), gradients = lib.by_everything(input, model=model)
     found = gradients["model"]
@@ -280,22 +280,11 @@ def _evaluate(
     }
 
 
-def _learn(
-    lib: SimpleNamespace, input: Any, target: Any, steps: Any, step_size: Any, learning_rate: Any, *, model: Any
-) -> None:
-    _infer(lib, input, target, None, steps, step_size, model=model)
+def _learn(lib: SimpleNamespace, input: Any, learning_rate: Any, *, model: Any) -> None:
     optimiser = lib.pxu.Optim(lambda: lib.optax.sgd(learning_rate), lib.pxu.M(lib.pxnn.LayerParam)(model))
     with lib.pxu.step(model, clear_params=lib.pxc.VodeParam.Cache):
         _, gradients = lib.by_everything(input, model=model)
     optimiser.step(model, gradients["model"], scale_by=1.0 / len(input))
-
-
-def _initialise(lib: SimpleNamespace, input: Any, target: Any, activities: Sequence[Any] | None, model: Any) -> None:
-    """The values of a pass with the status `INIT`, the output's at the target, or given values in the hidden ones."""
-    with lib.pxu.step(model, (lib.pxc.STATUS.INIT, None), clear_params=lib.pxc.VodeParam.Cache):
-        lib.forward(input, target, model=model)
-    for vode, z in zip(model.vodes, activities or (), strict=False):
-        vode.set("h", z)
 
 
 # ---- the library ----------------------------------------------------------------------------------------------------
