@@ -16,7 +16,7 @@ import numpy as np
 
 from pcbench.architecture import Architecture, Model
 from pcbench.architecture_problem import AnyProblem, ArchitectureProblem
-from pcbench.errors import ContractError, NotFiniteError
+from pcbench.errors import AdapterError, ContractError, NotFiniteError
 from pcbench.implementation import Manifest
 from pcbench.network import Activities, Network
 
@@ -66,6 +66,9 @@ class Subject:
     **Arguments:** `transport` runs it; `respawn` makes a second, fresh process of the same implementation, for laws
     that compare processes, or is None where that is impossible; `fresh_for_every_problem` asks whoever judges to
     `forget` before each problem.
+
+    `fragile` is set once an error is known to spoil what comes after it: from then on a process that has raised is
+    replaced, so that this one defect does not break every other law.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Subject:
         self.transport = transport
         self.manifest = transport.manifest
         self.fresh_for_every_problem = fresh_for_every_problem
+        self.fragile = False
         self._respawn = respawn
         self._elsewhere: Subject | None = None
         self.calls = 0
@@ -243,6 +247,10 @@ class Subject:
         began = time.perf_counter()
         try:
             return self.transport.call(method, *args)
+        except AdapterError:
+            if self.fragile:
+                self.transport.restart()
+            raise
         finally:
             self.calls += 1
             self.seconds += time.perf_counter() - began

@@ -216,17 +216,17 @@ def _short(value: Any) -> str:
 
 def _evidence(law: Law, subject: Subject, profile: Profile, group: int, tally: Tally, seconds: float) -> Evidence:
     outcome, message, stderr, failure = "pass", "", "", None
-    if tally.stopped is not None:
+    if tally.failure is not None:  # first: no error in making it smaller takes back what was measured
+        outcome, failure, message = "fail", tally.failure.worst, tally.failure.message
+        if profile.shrink and tally.stopped is None:
+            smaller = reduce(law, subject, tally.failure.problem, lambda p: replay(law, subject, p))
+            if smaller is not None:
+                failure, message = as_worst(*smaller), describe(smaller[1])
+    elif tally.stopped is not None:
         outcome = "timeout" if isinstance(tally.stopped, WorkerTimeoutError) else "error"
         message = str(tally.stopped)
         failure = Worst(problem=tally.stopped_at)
         stderr = getattr(tally.stopped, "stderr", "") or getattr(tally.stopped, "traceback", "")
-    elif tally.failure is not None:
-        outcome, failure, message = "fail", tally.failure.worst, tally.failure.message
-        if profile.shrink:
-            smaller = reduce(law, subject, tally.failure.problem, lambda p: replay(law, subject, p))
-            if smaller is not None:
-                failure, message = as_worst(*smaller), describe(smaller[1])
     elif not tally.examples:
         outcome, message = "inconclusive", "; ".join(sorted(tally.why)) or "no problem of its domain is claimed"
     return Evidence(

@@ -11,7 +11,7 @@ import pytest
 
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.client import InProcess
-from pcbench.errors import UsageError
+from pcbench.errors import AdapterError, ContractError, UsageError
 from pcbench.implementation import Capabilities, Inference, Manifest
 from pcbench.laws import REGISTRY, Domain, Law, Measurement, ladders, select, transitive_dependencies
 from pcbench.laws import base as base_module
@@ -429,3 +429,36 @@ def test_what_an_implementation_lacks(changes, capabilities, reason):
         **changes,
     )
     assert law.missing(Subject(InProcess(Bare()))) == reason
+
+
+def test_an_implementation_that_an_error_spoils_breaks_one_law():
+    """If this fails, one key that an exception leaves behind makes every law after it an error."""
+
+    class Spoilt(NumpyPCN):
+        inside = False
+
+        def predict(self, network, input):
+            if self.inside:
+                raise RuntimeError("a trace is already open")
+            self.inside = True
+            answer = super().predict(network, input)
+            self.inside = False  # wrong: not in a finally
+            return answer
+
+    class Replaced(InProcess):
+        starts = 1
+
+        def restart(self):
+            self._implementation, self.starts = Spoilt(), self.starts + 1
+
+    transport = Replaced(Spoilt())
+    subject = Subject(transport)
+    goes_on, problem = REGISTRY["contract.goes-on-after-an-error"], INSIDE
+    for _ in range(2):  # what the harness has learnt must not hide the defect
+        with pytest.raises(ContractError, match="after a refused question: predict raised RuntimeError"):
+            goes_on.measure(subject, problem)
+    assert transport.starts == 3
+    with pytest.raises(AdapterError):
+        subject.predict(problem.network(), problem.input()[:, :1])
+    assert transport.starts == 4
+    assert subject.predict(problem.network(), problem.input()).shape == (problem.batch, problem.output_dim)

@@ -68,7 +68,7 @@ ADAPTERS = {
     "reference_architectures": {"jax"},
     "fabricpc": {"jax", "fabricpc"}, "torch": {"torch"}, "torch2pc": set(), "preco": set(), "pctrainer": set(),
     "jpc": {"jax", "equinox", "optax", "diffrax", "jpc"},
-    "pcx": {"jax", "pcx", "optax"}, "ngclearn": {"jax", "ngclearn", "ngcsimlib"},
+    "pcx": {"jax", "pcx", "optax"}, "pcx_cnn": set(), "ngclearn": {"jax", "ngclearn", "ngcsimlib"},
 }  # fmt: skip
 ANY = {"numpy"}
 

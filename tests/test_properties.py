@@ -131,6 +131,20 @@ def test_an_error_after_examples_that_held():
     assert sum(p.depth >= 3 for p in seen) == 1
 
 
+def test_an_error_while_a_failure_is_made_smaller_does_not_take_it_back():
+    """If this fails, an implementation that a broken law leaves in ruins is undecided instead of failed."""
+    state = {"calls": 0}
+
+    def measure(problem):
+        state["calls"] += 1
+        return BROKEN if state["calls"] == 1 else raising(AdapterError("predict raised KeyError: 'W'"))(problem)
+
+    evidence, seen = run(measure)
+    assert (evidence.outcome, evidence.failure.margin) == ("fail", 3.0)
+    assert evidence.failure.problem == seen[0].line()
+    assert len(seen) == 2
+
+
 def test_inconclusive():
     """If this fails, a law that decided nothing passes, or goes on for ever."""
     evidence, seen = run(lambda p: Measurement(error=9.0, allowance=1.0, inconclusive=f"reason {p.residual}"))

@@ -11,12 +11,16 @@ What to know of ngc-learn 3.2.3 when reading the results:
 - Feedback synapses have weights of their own: they are set to the transposes, which is what an energy needs.
 - The order of the methods in a process is the order of the updates.  All feedback, then all cells, then all forward
   synapses and errors, as here, moves all layers at once.
-- The default `w_bound=1.` multiplies updates by 1 - |W|; here it is 0.
-- A `Context` of a name that is taken is the old one, and the values of all contexts are one global dictionary, which
-  every process receives.  Here names are unique and a process is given the values of its own context alone;
-  `shared_context()` does neither.
+- The default `w_bound=1.` multiplies updates by 1 - |W|; here it is 0, and `bounded()` leaves it as it is.
+- A `Context` of a name that is taken is the old one, whose cells lose their values to the new ones of their names: two
+  networks of different shapes then fail in the first call of the older.  Here names are unique.
+- The values of all contexts are one global dictionary, and a process that is given all of it is compiled again with
+  every context.  Here it is given those of its own.
 - `RateCell` applies \(\phi\) to what it sends, not to what it is sent: placement `after-weight` has no derivative in
   the feedback.  `gelu` is \(z\,\sigma(1.702 z)\), which is neither of the two that there are laws for.
+- `g_conduct_factor`, a scaling of a synapse, is not in its update: layer scalings are folded into the weights.
+- No error cell is a softmax with cross-entropy, and what moves a cell is not among its compartments: there are no
+  activity gradients to ask for.
 """
 
 from __future__ import annotations
@@ -51,6 +55,14 @@ def implementation() -> NgcLearn:
     return NgcLearn()
 
 
+def bounded() -> NgcLearn:
+    """ngc-learn with the soft bound that `HebbianSynapse` has on weights by default.
+
+    **Raises:** `MissingLibraryError` where ngc-learn cannot be imported.
+    """
+    return NgcLearn(bounded=True)
+
+
 class _Static(NamedTuple):
     """What a context is built and compiled for."""
 
@@ -60,17 +72,19 @@ class _Static(NamedTuple):
     batch: int
     dtype: str
     learning_rate: float
+    bounded: bool
 
 
 class NgcLearn:
     """The adapter; a context is built once per `_Static`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, bounded: bool = False) -> None:
         self._lib = _library()
+        self._bounded = bounded
         self._contexts: dict[_Static, _Context] = {}
         jax = self._lib.jax
         self.manifest = Manifest(
-            name="ngclearn",
+            name="ngclearn-bounded" if bounded else "ngclearn",
             library="ngclearn",
             version=metadata.version("ngclearn"),
             versions={
@@ -80,10 +94,7 @@ class NgcLearn:
                 "numpy": np.__version__,
             },
             url="https://github.com/NACLab/ngc-learn",
-            notes=(
-                "feedback synapses tied to the transposes; skips through stateless RateCells; after-weight and gelu "
-                "are left out, which RateCell has no derivative for or another formula",
-            ),
+            notes=_notes(bounded),
             capabilities=Capabilities(
                 activations=tuple(_ACTIVATIONS),
                 placements=("before-weight",),
@@ -181,7 +192,15 @@ class NgcLearn:
         return context, context.evaluated(state, z)
 
     def _context(self, network: Network, input: np.ndarray, learning_rate: float = 0.0) -> _Context:
-        static = _Static(network.dims, network.skips, network.activation, len(input), network.dtype.name, learning_rate)
+        static = _Static(
+            dims=network.dims,
+            skips=network.skips,
+            activation=network.activation,
+            batch=len(input),
+            dtype=network.dtype.name,
+            learning_rate=learning_rate,
+            bounded=self._bounded,
+        )
         if static not in self._contexts:
             self._contexts[static] = _Context(self._lib, static)
         return self._contexts[static]
@@ -189,6 +208,14 @@ class NgcLearn:
     def _precision(self, network: Network) -> AbstractContextManager[Any]:
         """JAX's 64-bit mode for float64 networks only: with it, ngc-learn's zeros would widen float32 ones."""
         return self._lib.jax.enable_x64(network.dtype == np.float64)
+
+
+def _notes(bounded: bool) -> tuple[str, ...]:
+    bound = "w_bound as it is by default, 1" if bounded else "w_bound=0"
+    return (
+        f"{bound}; feedback synapses tied to the transposes; skips through stateless RateCells; no after-weight, "
+        "because RateCell has no derivative for it, and no gelu, because it is another function",
+    )
 
 
 # ---- a network as a context -----------------------------------------------------------------------------------------
@@ -251,6 +278,7 @@ class _Context:
         c, dims, depth = lib.components, static.dims, len(static.dims) - 1
         common = {"batch_size": static.batch, "key": lib.jax.random.PRNGKey(0)}
         weights = {**common, "weight_init": lib.constant(0.0)}
+        plastic = {"eta": static.learning_rate, "sign_value": -1.0} | ({} if static.bounded else {"w_bound": 0.0})
         phi = _ACTIVATIONS[static.activation]
 
         def adder(name: str, units: int, one: Any, other: Any, act_fx: str = "identity") -> Any:
@@ -264,10 +292,7 @@ class _Context:
         pairs = list(enumerate(itertools.pairwise(dims), start=1))
         self.cells = [c.RateCell(f"z{l}", n_units=dims[l], tau_m=1.0, act_fx=phi, **common) for l in range(1, depth)]
         self.errors = [c.GaussianErrorCell(f"e{l}", n_units=m, **common) for l, (_, m) in pairs]
-        self.forward = [
-            c.HebbianSynapse(f"W{l}", shape=shape, eta=static.learning_rate, w_bound=0.0, sign_value=-1.0, **weights)
-            for l, shape in pairs
-        ]
+        self.forward = [c.HebbianSynapse(f"W{l}", shape=shape, **plastic, **weights) for l, shape in pairs]
         self.feedback = [c.StaticSynapse(f"E{l}", shape=(m, n), **weights) for l, (n, m) in pairs[1:]]
         self.ancestral = [c.StaticSynapse(f"Q{l}", shape=shape, **weights) for l, shape in pairs]
         self.relays: list[Any] = []

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module, metadata
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ def unseeded() -> Pcx:
 
 
 class _Static(NamedTuple):
-    """What a program is compiled for besides shapes and dtype."""
+    """What a model is built for; programs are compiled for it, besides shapes and dtype."""
 
     dims: tuple[int, ...]
     skips: tuple[float, ...]
@@ -69,16 +70,16 @@ class _Static(NamedTuple):
 
 
 class Pcx:
-    """The adapter; every program is compiled once per `_Static`, shape and dtype, whatever the steps and step size."""
+    """The adapter; every program is compiled once per model, shape and dtype, whatever the steps and step size."""
 
     def __init__(self, *, seeded: bool = True) -> None:
         self._lib = _library()
         self._seeded = seeded
         self._compiled = 0
-        self._models: dict[_Static, Any] = {}
+        self._models: dict[Any, Any] = {}
         jit = self._lib.pxf.jit()
-        self._forward = jit(self._counted(_forward))
-        self._infer = jit(self._counted(_infer))
+        self._initialise = jit(self._counted(_initialise))
+        self._relax = jit(self._counted(_relax))
         self._evaluate = jit(self._counted(_evaluate))
         self._learn = jit(self._counted(_learn))
         jax = self._lib.jax
@@ -117,8 +118,9 @@ class Pcx:
 
     def predict(self, network: Network, input: np.ndarray) -> np.ndarray:
         """What the last `Vode` receives in a pass with the status `INIT`, before any softmax."""
+        anywhere = np.zeros((len(input), *network.output_shape), network.dtype)  # spares a program without a target
         with self._question(network):
-            return np.array(self._forward(input, model=self._model(network)))
+            return np.array(self._initialise(input, anywhere, model=self._model(network)))
 
     def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
         """`EnergyModule.energy`, summed over the batch by `psum` as in PCX's examples."""
@@ -152,10 +154,11 @@ class Pcx:
         start: Activities | None = None,
     ) -> Inference:
         """Steps of `Optim` over the hidden `Vode`s, from a pass with the status `INIT` or from given activities."""
-        start = None if start is None else list(start)
         with self._question(network):
-            z = self._infer(input, target, start, steps, float(step_size), model=self._model(network))
-            return Inference(activities=[np.array(a) for a in z])
+            model = self._model(network)
+            self._begin(model, input, target, start)
+            self._relax(input, steps, float(step_size), model=model)
+            return Inference(activities=[np.array(vode.get("h")) for vode in model.vodes[:-1]])
 
     def train(
         self,
@@ -171,8 +174,9 @@ class Pcx:
         with self._question(network):
             model = self._model(network)
             for _ in range(iterations):
-                model.clear_params(self._lib.pxc.VodeParam)
-                self._learn(input, target, steps, float(step_size), float(learning_rate), model=model)
+                self._begin(model, input, target, None)
+                self._relax(input, steps, float(step_size), model=model)
+                self._learn(input, float(learning_rate), model=model)
             return [np.array(layer.nn.weight.get()) for layer in model.layers]
 
     def compilations(self) -> int:
@@ -183,7 +187,18 @@ class Pcx:
 
     def _at(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> dict[str, Any]:
         with self._question(network):
-            return self._evaluate(input, target, list(activities), model=self._model(network))
+            model = self._model(network)
+            self._begin(model, input, target, activities)
+            return self._evaluate(input, model=model)
+
+    def _begin(self, model: Any, input: np.ndarray, target: np.ndarray, activities: Activities | None) -> None:
+        """The values of a pass with the status `INIT`, or given ones, and the target at the output."""
+        model.clear_params(self._lib.pxc.VodeParam)
+        if activities is None:
+            self._initialise(input, target, model=model)
+            return
+        for vode, z in zip(model.vodes, [*activities, target], strict=True):
+            vode.set("h", z)
 
     def _question(self, network: Network) -> AbstractContextManager[Any]:
         """JAX's 64-bit mode for float64 networks only, and a random key that holds no tracer."""
@@ -191,18 +206,32 @@ class Pcx:
             self._lib.px.RKG.seed(0)
         return self._lib.enable_x64(network.dtype == np.float64)
 
-    def _model(self, network: Network) -> Any:
-        """The model for such networks, with these weights and without the state that the last batch has left."""
-        static = _Static(network.dims, network.skips, network.activation, network.placement, network.loss)
+    def _model(self, network: Any) -> Any:
+        """The model for such networks, with these weights and without the values that the last batch has left."""
+        static = self._static(network)
         if static not in self._models:
-            self._models[static] = self._lib.Model(static)
+            self._models[static] = self._built(static)
         model = self._models[static]
         model.clear_params(self._lib.pxc.VodeParam | self._lib.pxc.VodeParam.Cache)
-        for layer, scaling, W, a in zip(model.layers, model.scalings, network.weights, network.scalings, strict=True):
-            layer.nn.weight.set(W)
-            scaling.set(np.asarray(a, network.dtype))
+        for layer, scaling, W, a in zip(
+            model.layers, model.scalings, self._parameters(network), network.scalings, strict=True
+        ):
+            if isinstance(W, np.ndarray):
+                layer.nn.weight.set(W)
+                scaling.set(np.asarray(a, network.dtype))
         model.vodes[-1].precision.set(np.asarray(network.precision, network.dtype))
         return model
+
+    # ---- what is of an MLP ------------------------------------------------------------------------------------
+
+    def _static(self, network: Any) -> Any:
+        return _Static(network.dims, network.skips, network.activation, network.placement, network.loss)
+
+    def _built(self, static: Any) -> Any:
+        return self._lib.Mlp(static)
+
+    def _parameters(self, network: Any) -> Sequence[Any]:
+        return network.weights
 
     def _counted(self, function: Any) -> Any:
         def traced(*args: Any, model: Any) -> Any:
@@ -220,22 +249,12 @@ def _notes(seeded: bool) -> tuple[str, ...]:
 # ---- programs: each runs under pxf.jit ------------------------------------------------------------------------------
 
 
-def _forward(lib: SimpleNamespace, input: Any, *, model: Any) -> Any:
+def _initialise(lib: SimpleNamespace, input: Any, target: Any, *, model: Any) -> Any:
     with lib.pxu.step(model, (lib.pxc.STATUS.INIT, None), clear_params=lib.pxc.VodeParam.Cache):
-        return lib.forward(input, None, model=model)
+        return lib.forward(input, target, model=model)
 
 
-def _infer(
-    lib: SimpleNamespace,
-    input: Any,
-    target: Any,
-    start: Sequence[Any] | None,
-    steps: Any,
-    step_size: Any,
-    *,
-    model: Any,
-) -> list[Any]:
-    _initialise(lib, input, target, start, model)
+def _relax(lib: SimpleNamespace, input: Any, steps: Any, step_size: Any, *, model: Any) -> None:
     activities = lib.pxu.M_hasnot(lib.pxc.VodeParam, frozen=True)
     optimiser = lib.pxu.Optim(lambda: lib.optax.sgd(step_size), activities(model))
 
@@ -246,13 +265,9 @@ def _infer(
         return t + 1
 
     lib.pxf.while_loop(body, lambda t, *, model: t < steps)(0, model=model)
-    return [vode.get("h") for vode in model.vodes[:-1]]
 
 
-def _evaluate(
-    lib: SimpleNamespace, input: Any, target: Any, activities: Sequence[Any], *, model: Any
-) -> dict[str, Any]:
-    _initialise(lib, input, target, activities, model)
+def _evaluate(lib: SimpleNamespace, input: Any, *, model: Any) -> dict[str, Any]:
     with lib.pxu.step(model, clear_params=lib.pxc.VodeParam.Cache):
         (energy, (layer_energies,)), gradients = lib.by_everything(input, model=model)
     found = gradients["model"]
@@ -260,26 +275,16 @@ def _evaluate(
         "energy": energy,
         "layer_energies": layer_energies,
         "activity_gradients": [vode.h.get() for vode in found.vodes[:-1]],
-        "weight_gradients": [layer.nn.weight.get() for layer in found.layers],
+        # a layer without weights, such as a pooling, has no gradient of them
+        "weight_gradients": [layer.nn.weight.get() if hasattr(layer.nn, "weight") else () for layer in found.layers],
     }
 
 
-def _learn(
-    lib: SimpleNamespace, input: Any, target: Any, steps: Any, step_size: Any, learning_rate: Any, *, model: Any
-) -> None:
-    _infer(lib, input, target, None, steps, step_size, model=model)
+def _learn(lib: SimpleNamespace, input: Any, learning_rate: Any, *, model: Any) -> None:
     optimiser = lib.pxu.Optim(lambda: lib.optax.sgd(learning_rate), lib.pxu.M(lib.pxnn.LayerParam)(model))
     with lib.pxu.step(model, clear_params=lib.pxc.VodeParam.Cache):
         _, gradients = lib.by_everything(input, model=model)
     optimiser.step(model, gradients["model"], scale_by=1.0 / len(input))
-
-
-def _initialise(lib: SimpleNamespace, input: Any, target: Any, activities: Sequence[Any] | None, model: Any) -> None:
-    """The values of a pass with the status `INIT`, the output's at the target, or given values in the hidden ones."""
-    with lib.pxu.step(model, (lib.pxc.STATUS.INIT, None), clear_params=lib.pxc.VodeParam.Cache):
-        lib.forward(input, target, model=model)
-    for vode, z in zip(model.vodes, activities or (), strict=False):
-        vode.set("h", z)
 
 
 # ---- the library ----------------------------------------------------------------------------------------------------
@@ -293,7 +298,17 @@ def _library() -> SimpleNamespace:
     except ImportError as error:
         raise missing("pcx", error) from error
     lib.enable_x64 = import_module("jax.experimental").enable_x64
-    lib.Model = _model_class(lib)
+    lib.activations = {
+        "linear": lambda z: z,
+        "tanh": lib.jax.numpy.tanh,
+        "relu": lib.jax.nn.relu,
+        "gelu": lambda z: lib.jax.nn.gelu(z, approximate=False),
+        "gelu-tanh": lambda z: lib.jax.nn.gelu(z, approximate=True),
+        "silu": lib.jax.nn.silu,
+        "softplus": lib.jax.nn.softplus,
+    }
+    lib.Chain = _chain_class(lib)
+    lib.Mlp = _mlp_class(lib)
     vodes = lib.pxc.VodeParam | lib.pxc.VodeParam.Cache
     batched = lib.pxu.M(vodes).to((None, 0))
 
@@ -314,16 +329,7 @@ def _library() -> SimpleNamespace:
     return lib
 
 
-def _model_class(lib: SimpleNamespace) -> Any:
-    phi = {
-        "linear": lambda z: z,
-        "tanh": lib.jax.numpy.tanh,
-        "relu": lib.jax.nn.relu,
-        "gelu": lambda z: lib.jax.nn.gelu(z, approximate=False),
-        "gelu-tanh": lambda z: lib.jax.nn.gelu(z, approximate=True),
-        "silu": lib.jax.nn.silu,
-        "softplus": lib.jax.nn.softplus,
-    }
+def _chain_class(lib: SimpleNamespace) -> Any:
     energies = {"mse": lib.pxc.se_energy, "ce": lib.pxc.ce_energy}
 
     class Output(lib.pxc.Vode):
@@ -334,26 +340,41 @@ def _model_class(lib: SimpleNamespace) -> Any:
             self.precision = lib.px.Param(1.0)
             self.h.frozen = True
 
-    class Model(lib.pxc.EnergyModule):
-        """A chain of layers and `Vode`s."""
+    class Chain(lib.pxc.EnergyModule):
+        """Layers with a scaling and a `Vode` each; subclasses say what a layer predicts."""
 
-        def __init__(self, static: _Static) -> None:
+        def __init__(self, layers: Sequence[Any], loss: str) -> None:
             super().__init__()
-            self.static = lib.px.static(static)
-            sizes = list(zip(static.dims[:-1], static.dims[1:], strict=True))
-            self.layers = [lib.pxnn.Linear(n, m, bias=False) for n, m in sizes]
-            self.scalings = [lib.px.Param(1.0) for _ in sizes]
-            self.vodes = [*(lib.pxc.Vode() for _ in sizes[1:]), Output(static.loss)]
+            self.layers = list(layers)
+            self.scalings = [lib.px.Param(1.0) for _ in layers]
+            self.vodes = [*(lib.pxc.Vode() for _ in layers[1:]), Output(loss)]
+
+        def prediction(self, l: int, x: Any) -> Any:
+            raise NotImplementedError
 
         def __call__(self, x: Any, y: Any) -> Any:
-            static, act = self.static.get(), phi[self.static.activation]
-            before, last = static.placement == "before-weight", len(self.layers) - 1
-            for l, (layer, scaling, vode) in enumerate(zip(self.layers, self.scalings, self.vodes, strict=True)):
-                u = scaling * layer(act(x) if before and l else x)
-                u = u if before or l == last else act(u)
-                x = vode(u + static.skips[l] * x if static.skips[l] else u)
+            for l, vode in enumerate(self.vodes):
+                x = vode(self.prediction(l, x))
             if y is not None:
                 self.vodes[-1].set("h", y)
             return self.vodes[-1].get("u")
 
-    return Model
+    return Chain
+
+
+def _mlp_class(lib: SimpleNamespace) -> Any:
+    class Mlp(lib.Chain):
+        """`Linear` layers without bias."""
+
+        def __init__(self, static: _Static) -> None:
+            super().__init__([lib.pxnn.Linear(n, m, bias=False) for n, m in pairwise(static.dims)], static.loss)
+            self.static = lib.px.static(static)
+
+        def prediction(self, l: int, x: Any) -> Any:
+            static, phi = self.static.get(), lib.activations[self.static.activation]
+            before, last = static.placement == "before-weight", len(self.layers) - 1
+            u = self.scalings[l] * self.layers[l](phi(x) if before and l else x)
+            u = u if before or l == last else phi(u)
+            return u + static.skips[l] * x if static.skips[l] else u
+
+    return Mlp
