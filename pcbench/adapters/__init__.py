@@ -90,7 +90,7 @@ KNOWN: dict[str, AdapterEntry] = _entries(
     AdapterEntry(
         name="torch",
         spec="pcbench.adapters.torch:implementation",
-        description="layers of PyTorch with an energy that autograd differentiates; the base of those below",
+        description="layers of PyTorch and an energy that autograd differentiates",
         install="torch",
         probe="torch",
         environment="torch",
