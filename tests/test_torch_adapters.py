@@ -337,7 +337,7 @@ def test_preco_predicts_with_the_activations_of_a_pcn_of_pcbench(activation, pla
             value = (phi[activation](value) if l > 1 else value) @ W.T
         else:
             value = phi[activation](value @ W.T) if l < network.depth else value @ W.T
-    np.testing.assert_allclose(preco.implementation().predict(network, x), value, atol=1e-14)
+    np.testing.assert_allclose(preco.float64().predict(network, x), value, atol=1e-14)
 
 
 # ---- known failures -------------------------------------------------------------------------------------------------

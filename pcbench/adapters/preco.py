@@ -10,13 +10,15 @@ What to know of PRECO (commit c8709c4) when reading the results:
 
 - `get_energy` is the sum over units of the squared *mean* of their errors over the batch, without the ½: with one
   sample that is twice the energy (`energy_factor`), with more it is another function.
-- `lr_x` is kept as a float32 number, also where everything else is float64.
-- `exact()` is a variant without these two, so that they do not colour every law: there `lr_x` is set once more after
-  construction, in the network's dtype, and no energy is offered.
+- `lr_x` is kept as a float32 number, also where everything else is float64, and of the derivative of `relu` TorchScript
+  keeps the default dtype of its first use: in the other dtype it raises a RuntimeError for the rest of the process.
+  `implementation()` is therefore float32, PyTorch's default and PRECO's.
+- `float64()` is float64, with two changes so that two defects do not colour every law: `lr_x` is set once more after
+  construction, in float64, and no energy is offered.
 - `train_supervised` and `test_supervised` want class labels and squeeze away axes of length 1, so the steps that they
   consist of are called here one by one.
 - `clamp_target` does not check shapes.
-- Its derivatives make tensors of PyTorch's default dtype, which is the network's while a question is answered.
+- It makes tensors of PyTorch's default dtype, which is the network's while a question is answered.
 """
 
 from __future__ import annotations
@@ -31,49 +33,49 @@ import numpy as np
 from pcbench.adapters.torch import TorchAdapter, arrays, cloned, commit, default_dtype, versions
 from pcbench.errors import ContractError
 from pcbench.implementation import Capabilities, Conventions, Inference, Manifest
-from pcbench.network import DTYPES, Activities, Network
+from pcbench.network import Activities, Network
 
 URL = "https://github.com/bjornvz/PRECO"
 
 
 def implementation() -> Preco:
-    """PRECO's hierarchical networks as they are.
+    """PRECO's hierarchical networks as they are, in float32.
 
     **Raises:** `MissingLibraryError` where PyTorch or PRECO cannot be imported.
     """
-    return Preco()
+    return Preco("float32")
 
 
-def exact() -> Preco:
-    """PRECO with a step size of the network's own precision, and without its energy.
+def float64() -> Preco:
+    """PRECO in float64, its step size included, and without its energy.
 
     **Raises:** `MissingLibraryError` where PyTorch or PRECO cannot be imported.
     """
-    return Preco(exact=True)
+    return Preco("float64")
 
 
 class Preco(TorchAdapter):
     """The adapter."""
 
-    def __init__(self, *, exact: bool = False) -> None:
+    def __init__(self, dtype: str) -> None:
         super().__init__()
         self._lib = _library()
-        self._exact = exact
+        self._single = single = dtype == "float32"
         self.manifest = Manifest(
-            name="preco-exact" if exact else "preco",
+            name="preco" if single else "preco-float64",
             library="PRECO",
             version=commit(cloned("PRECO"))[:7],
             versions=versions(),
             url=URL,
-            notes=_notes(exact),
+            notes=_notes(single),
             capabilities=Capabilities(
                 activations=("linear", "tanh", "relu", "silu"),
                 placements=("before-weight", "after-weight"),
                 losses=("mse",),
-                dtypes=DTYPES,
+                dtypes=(dtype,),
                 scalings="folded",
-                energy_at_activities=not exact,
-                reports_energy=not exact,
+                energy_at_activities=single,
+                reports_energy=single,
                 reports_gradients=True,
                 shapes="free",
             ),
@@ -100,8 +102,8 @@ class Preco(TorchAdapter):
 
         **Raises:** `ContractError` for the variant that does not offer it.
         """
-        if self._exact:
-            raise ContractError("preco-exact offers no energy: ask `preco` for get_energy")
+        if not self._single:
+            raise ContractError("preco-float64 offers no energy: ask preco for that of get_energy")
         with default_dtype(network):
             return self._inferred(network, input, target, activities).get_energy()
 
@@ -138,7 +140,7 @@ class Preco(TorchAdapter):
             net.update_w()
             return Inference(
                 activities=arrays([net.x[l] for l in net.hidden_layers]),
-                energy=None if self._exact else net.get_energy(),
+                energy=net.get_energy() if self._single else None,
                 weight_gradients=arrays(net.grads["w"]),
             )
 
@@ -174,8 +176,8 @@ class Preco(TorchAdapter):
         else:
             structure = self._lib.BeforeWeight(list(network.dims), f, use_bias=False, upward=True)
         net = self._lib.PCnet(step_size, steps, structure)
-        if self._exact:
-            net.lr_x = self.torch.tensor(step_size, dtype=self.torch.get_default_dtype())
+        if not self._single:
+            net.lr_x = self.torch.tensor(step_size, dtype=self.torch.float64)
         for l, weight in enumerate(self.tensors(network.weights)):
             net.w[l] = weight.T
         return net
@@ -206,12 +208,12 @@ class Preco(TorchAdapter):
         return net
 
 
-def _notes(exact: bool) -> tuple[str, ...]:
+def _notes(single: bool) -> tuple[str, ...]:
     structures = (
         "PCN_AMB without activation of the input, PCN_MBA without that of the output, by overriding fl and dfldx: "
         "fL=linear raises TypeError"
     )
-    return (structures, "lr_x set after construction, in the network's dtype; no energy") if exact else (structures,)
+    return (structures,) if single else (structures, "lr_x set after construction, in float64; no energy")
 
 
 @cache

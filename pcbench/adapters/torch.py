@@ -12,6 +12,12 @@ data and the loss, as one `Case`; an adapter then asks its library:
             z = my_library.infer(case.layers, case.loss, case.input, case.target, steps, step_size)
             return Inference(activities=arrays(z))
 
+        def energy(self, network, input, target, activities):
+            case = self.case(network, input, target)
+            return float(my_library.energy(case.layers, case.input, case.target, self.tensors(activities)))
+
+Layers of its own are made by overriding `layer`, tensors elsewhere than on the CPU by `tensors`.
+
 `TorchPCN` is a PCN by itself: the energy is a sum over layers and batch, its gradients are autograd's, and inference
 is gradient descent with them.  Whoever starts from it overrides what their library does otherwise; a method that is
 set to None is not offered.  `pcbench check torch` tests it as it is.
@@ -69,8 +75,9 @@ class TorchAdapter:
     def case(self, network: Network, input: np.ndarray, target: np.ndarray | None = None) -> Case:
         """The network, its loss and its data, all new and in the dtype of the network."""
         layers = [self.layer(network, l) for l in range(1, network.depth + 1)]
-        tensors = self.tensors([input] if target is None else [input, target])
-        return Case(self.torch.nn.Sequential(*layers), self.loss(network), tensors[0], (*tensors, None)[1])
+        [x] = self.tensors([input])
+        [y] = [None] if target is None else self.tensors([target])
+        return Case(self.torch.nn.Sequential(*layers), self.loss(network), x, y)
 
     def layer(self, network: Network, l: int) -> Any:
         r"""The module of \(f_l\); its scaling multiplies the weight's output, so that gradients are by \(W_l\)."""
