@@ -3,6 +3,7 @@
 
     python ci/history.py --commits 6 --output asv_bench/history      # results, machines and html below it
     python ci/history.py SHA SHA SHA --rounds 3 --bench Inference
+    python ci/history.py --rounds 0                                  # publish what is committed, measure nothing
 
 Needs pcbench and asv in this interpreter (`pip install -e '.[bench]'`).  The benchmarks are those of this checkout, the
 implementation is the commit's (as in `pcbench gate`): a history whose ruler changes measures nothing.  All commits are
@@ -63,12 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
                 failed |= code != 0
                 machine.write(machine.record(), options.output / "machines" / name / f"{sha[:8]}-{number}.json")
             rounds.append(results)
-        if not keep(rounds, name, options.output / "results"):
+        if options.rounds and not keep(rounds, name, options.output / "results"):
             print("no commit gave a result: nothing to publish", file=sys.stderr)
             return 2
         html = options.output / "html"
         code = asv(place, (options.output / "results").resolve(), html.resolve(), ["publish", "--no-pull"], {})
-    print(f"published {len(commits)} commits: {html / 'index.html'} (`python -m http.server -d {html}` shows it)")
+    print(f"published {html / 'index.html'} (`python -m http.server -d {html}` shows it; asv's page loads scripts)")
     return int(failed or code != 0)
 
 
@@ -77,7 +78,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sha", nargs="*", help="commits (default: some that changed the reference)")
     parser.add_argument("--commits", type=int, default=6, help="how many, evenly spaced (default: 6)")
-    parser.add_argument("--rounds", type=int, default=2, help="times that every commit is run (default: 2)")
+    parser.add_argument("--rounds", type=int, default=2, help="times that every commit is run (default: 2); 0 only publishes")
     parser.add_argument("--bench", action="append", default=[], help="of asv: a pattern of benchmarks, repeatable")
     parser.add_argument("--machine", default="", help="its name in the site (default: of the host and its settings)")
     parser.add_argument("--output", type=Path, default=ROOT / "asv_bench" / "history", help="a folder")

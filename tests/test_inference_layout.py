@@ -110,6 +110,7 @@ def test_the_rule_of_the_layout(monkeypatch):
     assert layout.groups_for(126, 32, 16) == 8
     assert layout.groups_for(126, 128, 256) == 8
     assert layout.groups_for(3, 512, 256) == 3
+    assert layout.groups_for(126, 512, 16) == 16  # weights are most of what is read
     assert layout.groups_for(126, 512, 1) == 1  # products with a vector
     monkeypatch.setattr(layout, "cores", lambda: 1)
     assert layout.groups_for(126, 128, 256) == 1
