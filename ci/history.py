@@ -78,7 +78,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sha", nargs="*", help="commits (default: some that changed the reference)")
     parser.add_argument("--commits", type=int, default=6, help="how many, evenly spaced (default: 6)")
-    parser.add_argument("--rounds", type=int, default=2, help="times that every commit is run (default: 2); 0 only publishes")
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="times that every commit is run (default: 2); 0 only publishes"
+    )
     parser.add_argument("--bench", action="append", default=[], help="of asv: a pattern of benchmarks, repeatable")
     parser.add_argument("--machine", default="", help="its name in the site (default: of the host and its settings)")
     parser.add_argument("--output", type=Path, default=ROOT / "asv_bench" / "history", help="a folder")
