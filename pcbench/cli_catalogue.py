@@ -184,7 +184,8 @@ def new_adapter(name: str, directory: str, no_workflow: bool) -> None:
     if there:
         hint = " or --no-workflow" if any(path.endswith(template.WORKFLOW_PATH) for path in there) else ""
         raise UsageError(
-            f"nothing was written: {', '.join(there)} exists already; choose another NAME or --directory{hint}"
+            f"nothing was written: {', '.join(there)} exist{'s' if len(there) == 1 else ''} already; "
+            f"choose another NAME or --directory{hint}"
         )
     try:
         for path, text in files.items():

@@ -267,7 +267,7 @@ def test_adapters_say_whether_their_library_is_installed():
     assert re.search(r"^numpy +numpy +yes \d", text, re.MULTILINE)
     assert "fabricpc" in text
     # what is no package is cloned: pip would install somebody else's
-    assert re.search(r"^torch2pc +TorchSeq2PC +(yes|no: clone)", text, re.MULTILINE)
+    assert re.search(r"^torch2pc +TorchSeq2PC +(yes|no: pcbench env)", text, re.MULTILINE)
 
 
 def test_a_new_adapter_is_written_once_and_passes(here):
