@@ -258,8 +258,9 @@ def test_training_in_place_breaks_the_contract(subject_of):
     """If this fails, an optimiser that writes into the caller's weights is praised for not changing its inputs."""
 
     class InPlace(NumpyPCN):
-        def train(self, network, *args):
-            for old, new in zip(network.weights, super().train(network, *args), strict=True):
+        def train(self, network, input, target, iterations, learning_rate, steps, step_size):
+            learnt = super().train(network, input, target, iterations, learning_rate, steps, step_size)
+            for old, new in zip(network.weights, learnt, strict=True):
                 old[...] = new
             return list(network.weights)
 
