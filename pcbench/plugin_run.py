@@ -16,7 +16,8 @@ from pcbench.laws import REGISTRY, select, transitive_dependencies
 from pcbench.laws.base import Law
 from pcbench.laws.statistics import budget
 from pcbench.limits import Limits
-from pcbench.report import LawText, Report, RunHeader
+from pcbench.provenance import short
+from pcbench.report import LawText, Report, RunHeader, commit_known
 from pcbench.runner import law_set_hash
 from pcbench.subject import Subject
 from pcbench.version import __version__
@@ -56,18 +57,21 @@ class Run:
         self.expected: dict[str, KnownFailure] = {entry.law: entry for entry in entries if entry.law in chosen}
         self.subject: Subject | None = None
         self.manifest: dict[str, Any] = {}
+        self.info: dict[str, Any] = {}
         self._verdicts: dict[str, Verdict] = {}
 
     @property
     def name(self) -> str:
-        """The implementation, with its version if it has been started."""
+        """The implementation, with its version and commit if it has been started and they are known."""
         name, version = self.manifest.get("name", self.settings.implementation), self.manifest.get("version", "")
-        return " ".join(word for word in (name, version) if word)
+        commit = commit_known(self.manifest, self.info)
+        return " ".join(word for word in (name, version, f"at {short(commit)}" if commit else "") if word)
 
     @property
     def described(self) -> str:
         """What is judged, and the seed that repeats it."""
-        return f"{self.name}, profile {self.profile.name}, seed {self.settings.seed}"
+        where = f", environment {self.info['environment']}" if self.info.get("environment") else ""
+        return f"{self.name}{where}, profile {self.profile.name}, seed {self.settings.seed}"
 
     def start(self) -> None:
         """Start the implementation, and refuse known failures that are stale.
@@ -77,6 +81,7 @@ class Run:
         limits = Limits(call_seconds=self.settings.timeout)
         self.subject = open_subject(self.spec, python=self.python, limits=limits)
         self.manifest = self.subject.manifest.to_json()
+        self.info = dict(getattr(self.subject.transport, "info", {}) or {})
         missing = {law.id: reason for law in self.laws if (reason := law.missing(self.subject)) is not None}
         entries = list(self.expected.values())
         known_failures.check_current(entries, self.manifest["library"], self.manifest["version"], missing)
@@ -124,6 +129,8 @@ class Run:
             implementation=self.settings.implementation,
             spec=self.spec,
             interpreter=self.python or "",
+            environment=str(self.info.get("environment", "")),
+            commit=commit_known(self.manifest, self.info),
             manifest=self.manifest,
             profile=self.profile.name,
             seed=self.settings.seed,
