@@ -761,7 +761,8 @@ def test_the_commit_in_a_record_is_that_of_its_library_in_its_folder(tmp_path, m
 
 # ---- what pip says --------------------------------------------------------------------------------------------------
 
-# Printed by pip 23.2 and 26.3 on Python 3.11, lists of versions and addresses shortened.
+# Printed by pip 23.2 and 26.3 on Python 3.11, lists of versions and addresses shortened; those of a full disk and of
+# nothing are written by hand.
 LOGS = {path.stem.replace("-", " "): path.read_text(encoding="utf-8") for path in HERE.glob("pip_logs/*.txt")}
 
 
