@@ -15,6 +15,7 @@ from pcbench import environments
 from pcbench.cli_bench import bench
 from pcbench.cli_catalogue import adapters, laws, new_adapter
 from pcbench.cli_compare import compare
+from pcbench.cli_conventions import conventions
 from pcbench.cli_env import env
 from pcbench.cli_gate import gate
 from pcbench.cli_matrix import matrix
@@ -201,7 +202,21 @@ def split(patterns: tuple[str, ...]) -> list[str]:
     return [word for word in words if word]
 
 
-for command in (laws, replay, compare, adapters, new_adapter, phase, scaling, speed, bench, gate, matrix, env):
+for command in (
+    laws,
+    replay,
+    compare,
+    adapters,
+    new_adapter,
+    conventions,
+    phase,
+    scaling,
+    speed,
+    bench,
+    gate,
+    matrix,
+    env,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

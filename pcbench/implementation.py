@@ -55,6 +55,11 @@ _SUBSETS = {
 }
 
 
+def choices(field_name: str) -> tuple[Any, ...]:
+    """The values that a field of `Capabilities` or `Conventions` may have, the default first."""
+    return _CHOICES[field_name]
+
+
 def _check_choices(data: Any) -> None:
     """Refuse a value outside the vocabulary, naming field, value and vocabulary."""
     for item in fields(data):

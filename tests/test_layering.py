@@ -20,11 +20,12 @@ LAYERS = {
     "laws": 4,
     "adapters": 5, "strategies": 5, "plugin": 5, "plugin_run": 5, "report": 5, "report_files": 5,
     "report_text": 5, "evidence": 5, "profiles": 5, "runner": 5, "runner_process": 5, "journal": 5,
-    "judging": 5, "known_failures": 5, "progress": 5,
+    "judging": 5, "known_failures": 5, "progress": 5, "conventions": 5,
     "placing": 5, "properties": 5, "architecture_strategies": 5, "environment_making": 5, "pip_log": 5,
     "benchmarks": 6, "experiments": 6, "cli": 6, "cli_catalogue": 6, "cli_compare": 6, "cli_gate": 6, "cli_options": 6,
     "cli_bench": 6, "cli_env": 6, "leaderboard": 6, "cli_matrix": 6, "matrix": 6, "matrix_run": 6,
     "cli_phase": 6, "cli_replay": 6, "cli_scaling": 6, "cli_speed": 6, "cli_sweep": 6, "gating": 6,
+    "cli_conventions": 6,
 }  # fmt: skip
 
 # Two independent roads: they meet only in the laws.
@@ -55,7 +56,8 @@ LIBRARIES = {
     "report_text": {"rich"}, "progress": {"rich"}, "runner": set(), "runner_process": set(), "judging": set(),
     "known_failures": {"packaging"},
     "cli": {"click", "rich"}, "cli_bench": {"click", "rich"}, "leaderboard": {"numpy", "matplotlib", "rich"},
-    "cli_catalogue": {"click", "rich"}, "cli_compare": {"click", "rich"},
+    "cli_catalogue": {"click", "rich"}, "cli_compare": {"click", "rich"}, "cli_conventions": {"click", "rich"},
+    "conventions": set(),
     "cli_gate": {"click"}, "cli_matrix": {"click", "rich"}, "matrix": set(), "matrix_run": set(),
     "cli_options": {"click"}, "cli_phase": {"click", "rich"}, "cli_scaling": {"click", "rich"},
     "cli_speed": {"click", "rich"}, "cli_sweep": {"click", "distributed"}, "cli_replay": {"click", "rich"},

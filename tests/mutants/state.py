@@ -105,6 +105,19 @@ class WeightsOverwritten(NumpyPCN):
 
 
 @mutant(
+    "trains-in-place",
+    "Training writes the new weights into the caller's.",
+    "contract.inputs-unmodified",
+)
+class TrainsInPlace(NumpyPCN):
+    def train(self, network, input, target, iterations, learning_rate, steps, step_size):
+        trained = super().train(network, input, target, iterations, learning_rate, steps, step_size)
+        for old, new in zip(network.weights, trained, strict=True):
+            old[...] = new  # wrong: it belongs to the caller
+        return list(network.weights)
+
+
+@mutant(
     "float32-answers",
     "Activities are float32 whatever the dtype asked for.",
     "contract.shapes-and-dtypes",

@@ -1,0 +1,105 @@
+"""The conventions of an implementation, found by asking it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from mutants import MUTANTS, ODD
+from mutants.register import subject_of
+
+from pcbench.cli import main
+from pcbench.cli_conventions import described
+from pcbench.conventions import Finding, concluded, measured
+from pcbench.implementation import Conventions
+
+
+def silent(factory):
+    """A subject whose manifest says nothing about conventions."""
+    subject = subject_of(factory)
+    subject.manifest = replace(subject.manifest, conventions=Conventions())
+    return subject
+
+
+@pytest.mark.parametrize("name", [n for n in ODD if not n.startswith("architecture")])
+def test_what_a_manifest_declares_is_found_without_it(name):
+    """If this fails, a maintainer is told a convention that the library does not follow, or none at all."""
+    found = list(measured(silent(ODD[name].factory)))
+    assert concluded(Conventions(), found) == subject_of(ODD[name].factory).manifest.conventions
+    assert all(f.skipped or f.settled is not None for f in found)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "laws"),
+    [
+        ("half-lost", ["energy.matches-definition", "energy.layer-energies-match-definition"]),
+        ("input-overwritten", []),  # wrong too, but not in a number
+    ],
+)
+def test_a_defect_is_not_explained_away(mutant, laws):
+    """If this fails, some combination of conventions covers up a wrong formula, or a right one remains unexplained."""
+    found = list(measured(silent(MUTANTS[mutant].factory)))
+    assert [f.law for f in found if not f.skipped and f.settled is None] == laws
+    assert concluded(Conventions(), found) == Conventions()
+
+
+def test_several_explanations_settle_nothing_unless_one_is_declared():
+    """If this fails, a convention is chosen by the order of a table."""
+    finding = Finding(law="a", fields=("gradient_sign",), declared=(1,), holding=((-1,), (1,)))
+    assert finding.settled == (1,)
+    other = replace(
+        finding, fields=("gradient_point",), declared=("final",), holding=(("previous",), ("previous-errors",))
+    )
+    assert other.settled is None
+    assert described(other) == [
+        "not as declared (gradient_point='final'), but cannot tell apart: gradient_point='previous'; "
+        "gradient_point='previous-errors'"
+    ]
+    assert concluded(Conventions(), [finding, other]) == Conventions()
+
+
+LIBRARY = """
+from pcbench.adapters.numpy import NumpyPCN
+class Summing(NumpyPCN):
+    def layer_energies(self, network, input, *args):
+        return {factor} * len(input) * super().layer_energies(network, input, *args)
+    def energy(self, *args): return {constant} + super().energy(*args)
+    def weight_gradients(self, network, input, *args):
+        return [-len(input) * g.T for g in super().weight_gradients(network, input, *args)]
+implementation = Summing()
+"""
+
+
+def conventions(text: str):
+    Path("library.py").write_text(text)
+    return CliRunner().invoke(main, ["conventions", "library.py"])
+
+
+def test_the_command_prints_what_to_declare(tmp_path, monkeypatch):
+    """If this fails, what is printed cannot be pasted, or a pipeline cannot tell that something is to be changed."""
+    monkeypatch.chdir(tmp_path)
+    result = conventions(LIBRARY.format(factor=2, constant=0))
+    assert result.exit_code == 1, result.output
+    assert "energy_factor                2.0            declared 1.0" in result.output
+    snippet = result.output.split("should declare\n\n")[1].strip().removeprefix("conventions=").rstrip(",")
+    assert eval(snippet, {"Conventions": Conventions}) == Conventions(
+        energy_reduction="sum", energy_factor=2.0, gradient_sign=-1, gradient_reduction="sum", weight_layout="in-out"
+    )
+
+
+def test_the_command_says_what_nothing_explains(tmp_path, monkeypatch):
+    """If this fails, a wrong energy looks like a convention."""
+    monkeypatch.chdir(tmp_path)
+    result = conventions(LIBRARY.format(factor=1, constant=1))
+    assert result.exit_code == 3, result.output
+    assert "no combination of activity_order, energy_reduction, energy_factor explains the answers" in result.output
+    assert "pcbench replay energy.matches-definition 'D=3,N=4,L=3,K=2,B=2" in result.output
+
+
+def test_an_implementation_that_follows_its_manifest_is_told_so():
+    """If this fails, a right manifest is called wrong."""
+    result = CliRunner().invoke(main, ["conventions", "numpy", "--in-process"])
+    assert result.exit_code == 0, result.output
+    assert result.output.endswith("all that could be asked about is as declared\n")
