@@ -134,7 +134,7 @@ def conventions() -> str:
     items = []
     for field in fields(default):
         value = getattr(default, field.name)
-        others = [str(v) for v in implementation._CHOICES.get(field.name, ()) if v != value]
+        others = [str(v) for v in implementation.CHOICES.get(field.name, ()) if v != value]
         items.append(f"`{field.name}` ({', '.join([str(value), *others]) if others else f'{value}, any number but 0'})")
     return textwrap.fill("; ".join(items) + ".", 118, break_on_hyphens=False, break_long_words=False) + "\n"
 

@@ -23,6 +23,7 @@ from pcbench.cli_options import (
     cpu_limit_option,
     implementation_argument,
     laws_option,
+    located,
     memory_limit_option,
     orderly_termination,
     python_option,
@@ -144,14 +145,11 @@ def check(
 
     IMPL is the name of a known adapter (see `pcbench adapters`), package.module:attribute, or path/to/file.py.
     """
-    from pcbench import adapters as register
     from pcbench import known_failures as known
     from pcbench import progress, report_files, report_text, runner
     from pcbench.laws import REGISTRY
 
-    if in_process and python is not None:
-        raise UsageError("--in-process runs the implementation in pcbench's own interpreter: leave out --python")
-    spec, python = (register.resolve(impl), None) if in_process else register.chosen(impl, python)
+    spec, python = located(impl, python, in_process)
     entries = known.read(known_failures, list(REGISTRY)) if known_failures else []
     outputs = {"json": json_path, "junit": junit_path, "markdown": markdown_path}
     report_files.check_writable(outputs.values())

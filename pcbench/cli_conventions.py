@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pcbench.cli_options import implementation_argument, orderly_termination, python_option, timeout_option
+from pcbench.cli_options import implementation_argument, located, orderly_termination, python_option, timeout_option
 
 EXIT_CODES = """
 \b
@@ -16,7 +16,8 @@ Exit codes:
   0    every convention that could be asked about is as declared
   1    the manifest should declare something else, as printed
   2    the command is wrong, or the implementation cannot be started
-  3    no combination of conventions explains some of the answers
+  3    no combination of conventions explains some of the answers, or
+       nothing could be asked
   130  interrupted by Ctrl-C
 """
 
@@ -32,20 +33,17 @@ def conventions(impl: str, python: str | None, timeout: float | None, in_process
     Each law of definition is asked on three small problems under every combination of the conventions that it depends
     on.  What the manifest claims to be able to do is taken as it is: claim a linear network to begin with.
     """
-    from pcbench import adapters, runner
+    from pcbench import runner
     from pcbench.conventions import Finding, concluded, measured
-    from pcbench.errors import UsageError
     from pcbench.judging import open_subject
     from pcbench.limits import Limits
 
-    if in_process and python is not None:
-        raise UsageError("--in-process runs the implementation in pcbench's own interpreter: leave out --python")
     console = Console(highlight=False)
 
     def show(text: str, style: str = "") -> None:
         console.print(text, markup=False, soft_wrap=True, style=style or None)
 
-    spec, python = (adapters.resolve(impl), None) if in_process else adapters.chosen(impl, python)
+    spec, python = located(impl, python, in_process)
     limits = Limits(call_seconds=runner.CALL_TIMEOUT if timeout is None else timeout)
     findings: list[Finding] = []
     with orderly_termination():
@@ -66,6 +64,9 @@ def conventions(impl: str, python: str | None, timeout: float | None, in_process
         for name, value in changes(type(declared)(), found).items():
             show(f"            {name}={value!r},".replace("'", '"'))
         show("        ),")
+    if all(f.skipped for f in findings):
+        show("\nnothing could be asked: the manifest claims nothing that depends on a convention")
+        sys.exit(3)
     unexplained = [f.law for f in findings if not f.skipped and f.settled is None]
     if unexplained:
         show(f"\nnot explained by any convention: {', '.join(unexplained)}")

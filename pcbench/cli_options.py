@@ -38,6 +38,20 @@ python_option = click.option(
 )
 
 
+def located(impl: str, python: str | None, in_process: bool) -> tuple[str, str | None]:
+    """The spec of an implementation and the interpreter it runs in, None for pcbench's own.
+
+    **Raises:** `UsageError` if it is to run in this process and in another interpreter.
+    """
+    from pcbench import adapters
+
+    if not in_process:
+        return adapters.chosen(impl, python)
+    if python is not None:
+        raise UsageError("--in-process runs the implementation in pcbench's own interpreter: leave out --python")
+    return adapters.resolve(impl), None
+
+
 @contextmanager
 def orderly_termination() -> Iterator[None]:
     """A pipeline that cancels a job sends SIGTERM: end the run in order, as for Ctrl-C, but only once."""

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pcbench.architecture_problem import problem_from_line
-from pcbench.cli_options import implementation_option, python_option
+from pcbench.cli_options import implementation_option, located, python_option
 from pcbench.errors import ImplementationError, UsageError
 from pcbench.problem import Problem
 
@@ -29,7 +29,6 @@ def replay(law: str, problem: str, impl: str, python: str | None, timeout: float
     2 the command is wrong or the implementation cannot be started;
     3 undecided, or the implementation failed.
     """  # noqa: D301 (click's marker for a paragraph that is not wrapped)
-    from pcbench import adapters
     from pcbench.judging import open_subject
     from pcbench.laws import select
     from pcbench.limits import Limits
@@ -38,11 +37,9 @@ def replay(law: str, problem: str, impl: str, python: str | None, timeout: float
     chosen = select([law])
     if len(chosen) != 1:
         raise UsageError(f"law {law!r} matches {len(chosen)} laws: give the id of one")
-    if in_process and python is not None:
-        raise UsageError("--in-process runs the implementation in pcbench's own interpreter: leave out --python")
     case = problem_from_line(problem)
     console = Console(highlight=False)
-    spec, python = (adapters.resolve(impl), None) if in_process else adapters.chosen(impl, python)
+    spec, python = located(impl, python, in_process)
     subject = open_subject(spec, python=python, limits=Limits(call_seconds=timeout), in_process=in_process)
     try:
         show = Printer(console)

@@ -17,12 +17,12 @@ from typing import Any
 
 from pcbench import oracle
 from pcbench.errors import ImplementationError
-from pcbench.implementation import Conventions, choices
+from pcbench.implementation import CHOICES, Conventions
 from pcbench.laws import REGISTRY
 from pcbench.laws.tools import case
 from pcbench.numerics import unit_roundoff
 from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.subject import Subject, fitted
 
 STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("energy.matches-definition", ("activity_order", "energy_reduction", "energy_factor")),
@@ -76,22 +76,29 @@ def measured(subject: Subject) -> Iterator[Finding]:
 
     **Raises:** nothing for an answer that is wrong or missing: under that reading the law does not hold.
     """
-    declared, known = subject.manifest.conventions, dict[str, Any]()
-    problems = [p for p in map(_claimed(subject), _SIZES) if subject.refuses(p) is None]
+    declared, capabilities, findings = subject.manifest.conventions, subject.manifest.capabilities, list[Finding]()
+    problems = [fitted(Problem.from_line(sizes), capabilities) for sizes in _SIZES]
+    problems = [p for p in problems if subject.refuses(p) is None]
     for law, fields in STAGES:
-        finding = _stage(subject, law, tuple(f for f in fields if f not in known), replace(declared, **known), problems)
-        if finding.settled is not None:
-            known |= dict(zip(finding.fields, finding.settled, strict=True))
-        yield finding
+        known = _settled(findings)
+        left = tuple(f for f in fields if f not in known)
+        findings.append(_stage(subject, law, left, replace(declared, **known), problems))
+        yield findings[-1]
 
 
 def concluded(declared: Conventions, findings: Sequence[Finding]) -> Conventions:
     """The declared conventions with what the findings have settled put in."""
-    known: dict[str, Any] = {}
-    for finding in findings:
-        if finding.settled is not None:
-            known |= dict(zip(finding.fields, finding.settled, strict=True))
-    return replace(declared, **known)
+    return replace(declared, **_settled(findings))
+
+
+def _settled(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Every convention that these findings settle, with its value."""
+    return {
+        name: value
+        for finding in findings
+        if finding.settled is not None
+        for name, value in zip(finding.fields, finding.settled, strict=True)
+    }
 
 
 def _stage(
@@ -132,7 +139,7 @@ def _combinations(
 ) -> Iterator[tuple[Any, ...]]:
     """Every value of every field; the factor of the energy is that of the first problem under the other values."""
     rest = tuple(f for f in fields if f != "energy_factor")
-    for values in itertools.product(*(choices(f) for f in rest)):
+    for values in itertools.product(*(CHOICES[f] for f in rest)):
         chosen = dict(zip(rest, values, strict=True))
         if "energy_factor" in fields:
             factor = _factor(_read(subject, replace(base, **chosen, energy_factor=1.0)), problem)
@@ -169,16 +176,3 @@ def _read(subject: Subject, reading: Conventions) -> Subject:
     other = Subject(subject.transport)
     other.manifest = replace(subject.manifest, conventions=reading)
     return other
-
-
-def _claimed(subject: Subject) -> Any:
-    """Makes a problem of the simplest kind that is claimed: linear and float64 if possible, and squared errors."""
-    c = subject.manifest.capabilities
-    kind = {
-        "activation": "linear" if "linear" in c.activations else c.activations[0],
-        "loss": "mse" if "mse" in c.losses else c.losses[0],
-        "dtype": "float64" if "float64" in c.dtypes else c.dtypes[0],
-    }
-    if kind["activation"] != "linear":
-        kind["placement"] = c.placements[0]
-    return lambda sizes: Problem.from_line(sizes).replace(**kind)

@@ -29,7 +29,7 @@ OPTIONAL_METHODS = (
 )
 """Methods whose presence is itself the claim of a capability of the same name."""
 
-_CHOICES: dict[str, tuple[Any, ...]] = {
+CHOICES: dict[str, tuple[Any, ...]] = {
     "scalings": ("native", "folded"),
     "shapes": ("free", "palette"),
     "energy_reduction": ("mean", "sum"),
@@ -45,6 +45,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "activity_gradient_reduction": ("mean", "sum"),
     "weight_layout": ("out-in", "in-out"),
 }
+"""The values that each field of `Capabilities` or `Conventions` with a choice of one may have."""
 _SUBSETS = {
     "activations": ACTIVATIONS,
     "placements": PLACEMENTS,
@@ -55,17 +56,12 @@ _SUBSETS = {
 }
 
 
-def choices(field_name: str) -> tuple[Any, ...]:
-    """The values that a field of `Capabilities` or `Conventions` may have, the default first."""
-    return _CHOICES[field_name]
-
-
 def _check_choices(data: Any) -> None:
     """Refuse a value outside the vocabulary, naming field, value and vocabulary."""
     for item in fields(data):
         value = getattr(data, item.name)
-        if item.name in _CHOICES and value not in _CHOICES[item.name]:
-            allowed = ", ".join(map(repr, _CHOICES[item.name]))
+        if item.name in CHOICES and value not in CHOICES[item.name]:
+            allowed = ", ".join(map(repr, CHOICES[item.name]))
             raise ManifestError(f"{type(data).__name__}.{item.name}={value!r}: needed one of {allowed}")
         if item.name in _SUBSETS:
             value = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)

@@ -16,8 +16,7 @@ from pcbench.laws import REGISTRY, select, transitive_dependencies
 from pcbench.laws.base import Law
 from pcbench.laws.statistics import budget
 from pcbench.limits import Limits
-from pcbench.provenance import short
-from pcbench.report import LawText, Report, RunHeader, commit_known
+from pcbench.report import LawText, Report, RunHeader, commit_known, title
 from pcbench.runner import law_set_hash
 from pcbench.subject import Subject
 from pcbench.version import __version__
@@ -62,10 +61,9 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The implementation, with its version and commit if it has been started and they are known."""
-        name, version = self.manifest.get("name", self.settings.implementation), self.manifest.get("version", "")
-        commit = commit_known(self.manifest, self.info)
-        return " ".join(word for word in (name, version, f"at {short(commit)}" if commit else "") if word)
+        """The implementation, with library, version and commit if it has been started and they are known."""
+        name = self.manifest.get("name", self.settings.implementation)
+        return title(name, self.manifest, commit_known(self.manifest, self.info))
 
     @property
     def described(self) -> str:

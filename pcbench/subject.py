@@ -17,8 +17,9 @@ import numpy as np
 from pcbench.architecture import Architecture, Model
 from pcbench.architecture_problem import AnyProblem, ArchitectureProblem
 from pcbench.errors import AdapterError, ContractError, NotFiniteError
-from pcbench.implementation import Manifest
+from pcbench.implementation import Capabilities, Manifest
 from pcbench.network import Activities, Network
+from pcbench.problem import Problem
 
 
 class Transport(Protocol):
@@ -350,6 +351,23 @@ class Subject:
                 raise ContractError(f"{what} returned {_describe(value)}: needed (), as this layer has no parameters")
             return ()
         return factor * self._array(what, value, network, like.shape)
+
+
+def fitted(problem: Problem, capabilities: Capabilities) -> Problem:
+    """The problem, with settings that an implementation does not claim replaced by ones that it does."""
+    p, c = problem, capabilities
+    changes: dict[str, Any] = {}
+    if p.dtype not in c.dtypes:
+        changes["dtype"] = c.dtypes[0]
+    if p.residual and not c.residual:
+        changes["residual"] = False
+    if p.loss not in c.losses:
+        changes["loss"] = c.losses[0]
+    if p.activation not in c.activations:
+        changes["activation"] = next((a for a in ("tanh", "gelu", "linear") if a in c.activations), c.activations[0])
+    if p.placement not in c.placements and changes.get("activation", p.activation) != "linear":
+        changes["placement"] = c.placements[0]
+    return p.replace(**changes) if changes else p
 
 
 def _offers(transport: Transport, second_process: bool) -> frozenset[str]:

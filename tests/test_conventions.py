@@ -98,6 +98,20 @@ def test_the_command_says_what_nothing_explains(tmp_path, monkeypatch):
     assert "pcbench replay energy.matches-definition 'D=3,N=4,L=3,K=2,B=2" in result.output
 
 
+def test_nothing_asked_is_no_agreement(tmp_path, monkeypatch):
+    """If this fails, an implementation about which nothing is known is called right."""
+    monkeypatch.chdir(tmp_path)
+    claims = "__import__('pcbench').Capabilities(architectures=('cnn',))"
+    result = conventions(
+        "from dataclasses import replace\nfrom pcbench.adapters.numpy import NumpyPCN\n"
+        f"class CNN(NumpyPCN): manifest = replace(NumpyPCN.manifest, capabilities={claims})\n"
+        "implementation = CNN()\n"
+    )
+    assert result.exit_code == 3, result.output
+    assert "nothing could be asked" in result.output
+    assert "as declared" not in result.output
+
+
 def test_an_implementation_that_follows_its_manifest_is_told_so():
     """If this fails, a right manifest is called wrong."""
     result = CliRunner().invoke(main, ["conventions", "numpy", "--in-process"])

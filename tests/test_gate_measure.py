@@ -21,6 +21,7 @@ from pcbench.gating.outcome import Conformance
 from pcbench.gating.rows import ROWS, TASKS, Chosen, Row, Task, choose
 from pcbench.implementation import Capabilities
 from pcbench.problem import Problem
+from pcbench.subject import fitted
 
 SMALL = Problem(input_dim=2, width=4, depth=3, output_dim=2, batch=3, steps=2, seed=1)
 BOTH = {label: Conformance(passed=True, conclusion="", dtypes=("float32", "float64")) for label in ("base", "head")}
@@ -234,12 +235,12 @@ def test_rows_name_tasks_that_exist_and_cover_both_shapes():
 def test_a_task_is_fitted_to_what_is_claimed():
     """If this fails, an implementation is asked for what it says it cannot do."""
     modest = Capabilities(activations=("linear",), dtypes=("float64",))
-    problem = TASKS["infer-wide"].fitted(modest)
+    problem = fitted(TASKS["infer-wide"].problem, modest)
     assert (problem.activation, problem.dtype, problem.residual) == ("linear", "float64", False)
-    after = TASKS["infer-wide"].fitted(Capabilities(activations=("relu",), placements=("after-weight",)))
+    after = fitted(TASKS["infer-wide"].problem, Capabilities(activations=("relu",), placements=("after-weight",)))
     assert (after.activation, after.placement) == ("relu", "after-weight")
     full = Capabilities(activations=("tanh",), dtypes=("float32",), residual=True)
-    assert TASKS["infer-wide"].fitted(full) is TASKS["infer-wide"].problem
+    assert fitted(TASKS["infer-wide"].problem, full) is TASKS["infer-wide"].problem
 
 
 def test_the_planted_slowdown_is_work_and_changes_no_answer(tmp_path):

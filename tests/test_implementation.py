@@ -23,7 +23,7 @@ from pcbench.implementation import (
     methods_of,
 )
 
-CHOICES, SUBSETS = implementation_module._CHOICES, implementation_module._SUBSETS
+CHOICES, SUBSETS = implementation_module.CHOICES, implementation_module._SUBSETS
 
 
 def values_of(cls):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from mutants import MUTANTS
 
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.client import InProcess
@@ -252,6 +253,15 @@ def test_every_need_can_be_met(law, everything):
 
 
 # ---- the set ------------------------------------------------------------------------------------------------------
+
+
+def test_training_in_place_breaks_the_contract(subject_of):
+    """If this fails, an optimiser that writes into the caller's weights is praised for not changing its inputs."""
+    law, problem = REGISTRY["contract.inputs-unmodified"], Problem(input_dim=3, width=4, depth=3, output_dim=2, batch=2)
+    assert law.measure(subject_of(), problem).margin == 0
+    broken = law.measure(subject_of(MUTANTS["trains-in-place"].factory()), problem)
+    assert broken.margin > 1
+    assert "train: network" in broken.details["modified"]
 
 
 def test_ids_are_stable():

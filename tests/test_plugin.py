@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from pcbench.laws.base import REGISTRY
+from pcbench.plugin_run import Run, Settings
 
 LAWS = "energy.never-negative,energy.matches-definition,precision.no-retrace-on-equal-shapes"
 IDS = [id for id in REGISTRY if id in LAWS.split(",")]
@@ -227,3 +228,13 @@ def test_without_pcn_the_plugin_does_nothing_and_loads_nothing(pcn, tmp_path):
     code, output = pcn("-p", "no:hypothesispytest", "-p", "no:jaxtyping", "--pcn-laws", "nonsense", "-q")
     assert code == 0, output
     assert "pcbench" not in output
+
+
+def test_a_run_names_library_commit_and_environment():
+    """Breaks if a failure in somebody's pipeline does not say which state of the library it was found in."""
+    run = Run(Settings(implementation="torch", profile="smoke", seed=3))
+    assert run.described == "torch, profile smoke, seed 3"
+    run.manifest = {"name": "torch", "library": "PRECO", "version": "1.2"}
+    run.info = {"commit": "0123456789abcdef", "environment": "torch"}
+    assert run.described == "torch (PRECO 1.2 at 0123456789), environment torch, profile smoke, seed 3"
+    assert run.report([]).header.commit == "0123456789abcdef"

@@ -28,7 +28,7 @@ from pcbench.implementation import Manifest
 from pcbench.judging import open_subject
 from pcbench.limits import Limits
 from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.subject import Subject, fitted
 
 LEAST_SECONDS, BODIES = bench.LEAST_SECONDS, bench.BODIES
 TIMEOUT = 550.0
@@ -118,8 +118,8 @@ def measured(method: str, problem: Problem, divisor: int = 1, *, warm: bool = Fa
 
     **Raises:** `ContractError` if it is not; other kinds of `ImplementationError` if the process gave no answer.
     """
+    problem = fitted(problem, offer().manifest.capabilities)
     task = Task(name=method, method=method, problem=problem, divisor=divisor)
-    task = Task(name=method, method=method, problem=task.fitted(offer().manifest.capabilities), divisor=divisor)
     chosen = settings()
     if warm:
         with tempfile.TemporaryDirectory(prefix="pcbench-compiled-") as folder:

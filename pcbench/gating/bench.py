@@ -22,6 +22,7 @@ from pcbench.gating.rows import CERTIFIED, TRAINING_ITERATIONS, Chosen, Task
 from pcbench.implementation import Manifest
 from pcbench.network import Network
 from pcbench.problem import Problem
+from pcbench.subject import fitted
 
 LEAST_SECONDS = 0.02
 """What a timed body lasts at least: the clock's resolution is a thousandth of a thousandth of it."""
@@ -65,7 +66,7 @@ class Bench:
                 continue
             problem = task.problem
             for manifest in manifests.values():
-                problem = Task(name=name, method=task.method, problem=problem).fitted(manifest.capabilities)
+                problem = fitted(problem, manifest.capabilities)
             unjudged = [label for label, c in conformance.items() if problem.dtype not in c.dtypes]
             if unjudged:
                 why = f"{problem.dtype} was not judged in the conformance run of {' and '.join(unjudged)}"

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pcbench.errors import UsageError
-from pcbench.implementation import Capabilities
 from pcbench.problem import Problem
 
 CERTIFIED = 1e-8
@@ -24,31 +23,13 @@ class Task:
     r"""What one process does: one method of the protocol on one problem.
 
     **Arguments:** `method` of the protocol; `problem`, in which the activation is what is wished for and replaced by
-    one that the implementation claims (see `fitted`); `divisor`, what a call's seconds are divided by.
+    one that the implementation claims (see `pcbench.subject.fitted`); `divisor`, what a call's seconds are divided by.
     """
 
     name: str
     method: str
     problem: Problem
     divisor: int = 1
-
-    def fitted(self, capabilities: Capabilities) -> Problem:
-        """The problem, with settings that the implementation does not claim replaced by ones that it does."""
-        p, c = self.problem, capabilities
-        changes: dict[str, Any] = {}
-        if p.dtype not in c.dtypes:
-            changes["dtype"] = c.dtypes[0]
-        if p.residual and not c.residual:
-            changes["residual"] = False
-        if p.loss not in c.losses:
-            changes["loss"] = c.losses[0]
-        if p.activation not in c.activations:
-            changes["activation"] = next(
-                (a for a in ("tanh", "gelu", "linear") if a in c.activations), c.activations[0]
-            )
-        if p.placement not in c.placements and changes.get("activation", p.activation) != "linear":
-            changes["placement"] = c.placements[0]
-        return p.replace(**changes) if changes else p
 
 
 @dataclass(frozen=True, kw_only=True)
