@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from mutants import MUTANTS, ODD
 from mutants.register import subject_of
 
+from pcbench.adapters.numpy import NumpyPCN
 from pcbench.cli import main
 from pcbench.cli_conventions import described
 from pcbench.conventions import Finding, concluded, measured
@@ -43,6 +44,23 @@ def test_a_defect_is_not_explained_away(mutant, laws):
     found = list(measured(silent(MUTANTS[mutant].factory)))
     assert [f.law for f in found if not f.skipped and f.settled is None] == laws
     assert concluded(Conventions(), found) == Conventions()
+
+
+def test_the_factor_of_an_energy_that_only_inference_reports():
+    """If this fails, an energy of the step before the last is compared with one of the last, and has no factor."""
+    declared = Conventions(energy_reduction="sum", energy_factor=2.0, energy_lag=1)
+
+    class Lagging(NumpyPCN):
+        def infer(self, network, input, target, steps, step_size, start=None):
+            state = super().infer(network, input, target, steps, step_size, start)
+            before = super().infer(network, input, target, max(steps - 1, 0), step_size, start)
+            energy = 2 * len(input) * self.energy(network, input, target, list(before.activities))
+            return replace(state, energy=energy)
+
+    capabilities = replace(NumpyPCN.manifest.capabilities, energy_at_activities=False, reports_energy=True)
+    Lagging.manifest = replace(NumpyPCN.manifest, capabilities=capabilities)
+    found = list(measured(silent(Lagging)))
+    assert concluded(Conventions(), found) == declared
 
 
 def test_several_explanations_settle_nothing_unless_one_is_declared():
