@@ -25,6 +25,8 @@ KINDS = ("float32", "float64", "tf32", "bfloat16")
 @click.option("--kinds", default="float32,float64", show_default=True,
               help="Dtypes, and tf32 or bfloat16 for products of float32 in that precision.")  # fmt: skip
 @click.option("--activation", default="tanh", show_default=True, help="Of hidden layers.")
+@click.option("--groups", default="", type=Sizes(0),
+              help="Other layouts of the reference: into how many products hidden layers go.")  # fmt: skip
 @click.option("--peer", "peers", multiple=True, metavar="IMPL[=PYTHON]",
               help="Another implementation, as in `pcbench check IMPL --python PYTHON`; repeatable.")  # fmt: skip
 @click.option("--equilibria/--no-equilibria", default=True, show_default=True, help="The cost of equilibria as well.")
@@ -37,8 +39,8 @@ KINDS = ("float32", "float64", "tf32", "bfloat16")
 @click.option("--quiet", is_flag=True, help="No progress: the conclusion alone.")
 def speed(
     directory: str, widths: tuple[int, ...], depths: tuple[int, ...], batches: tuple[int, ...], kinds: str,
-    activation: str, peers: tuple[str, ...], equilibria: bool, rounds: int, seconds: float, memory: float, work: float,
-    timeout: float, fresh: bool, quiet: bool,
+    activation: str, groups: tuple[int, ...], peers: tuple[str, ...], equilibria: bool, rounds: int, seconds: float,
+    memory: float, work: float, timeout: float, fresh: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """How fast inference is: the reference, JAX code as a user writes it, and peers, beside the machine's own products.
 
@@ -55,7 +57,15 @@ def speed(
     pairs = [(k, "highest") if k in KINDS[:2] else ("float32", k) for k in chosen_of("--kinds", kinds, KINDS)]
     limits = speed_grid.Limits(bytes=memory * 1e9, operations=work * 1e9)
     todo, left_out = speed_grid.points(
-        widths, depths, batches, pairs, limits, activation=activation, seconds=seconds, rounds=rounds
+        widths,
+        depths,
+        batches,
+        pairs,
+        limits,
+        activation=activation,
+        groups=groups,
+        seconds=seconds,
+        rounds=rounds,
     )
     place, console = Path(directory), Console(highlight=False)
     grid, solved = place / "speed.csv", place / "speed-equilibria.csv"

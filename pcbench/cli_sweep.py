@@ -16,7 +16,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC
 
 
 class Sizes(click.ParamType):
-    """Whole numbers between commas, at least `fewest` of them."""
+    """Whole numbers between commas, at least `fewest` of them, which may be 0."""
 
     name = "N,N,..."
 
@@ -27,7 +27,7 @@ class Sizes(click.ParamType):
         """The numbers, ascending and each once."""
         if isinstance(value, tuple):
             return value
-        words = [word.strip() for word in str(value).split(",")]
+        words = [word.strip() for word in str(value).split(",")] if str(value).strip() else []
         if len(words) < self._fewest or not all(word.isdecimal() and int(word) > 0 for word in words):
             self.fail(f"{value!r}: needed {self._fewest} or more sizes such as 64,128,256", param, ctx)
         return tuple(sorted({int(word) for word in words}))

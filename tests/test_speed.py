@@ -18,6 +18,7 @@ from pcbench.experiments.table import read_rows
 from pcbench.problem import Problem
 from pcbench.reference import equilibrium_linear
 from pcbench.reference.inference import settle
+from pcbench.reference.inference_groups import grouped
 from pcbench.reference.network import PCN
 
 
@@ -31,7 +32,7 @@ def cell(**changes):
     """A point of the grid."""
     return {
         "dtype": "float32", "tier": "highest", "width": 4, "depth": 5, "batch": 2, "activation": "tanh",
-        "seconds": 1e-4, "rounds": 1, **changes,
+        "groups": [], "seconds": 1e-4, "rounds": 1, **changes,
     }  # fmt: skip
 
 
@@ -119,17 +120,37 @@ def test_products_of_the_yardstick_neither_grow_nor_vanish():
     assert lengths[2] == pytest.approx(lengths[0], rel=1e-3)
 
 
+def test_the_products_alone_are_those_of_the_step(monkeypatch):
+    """If this fails, the ceiling of a step is that of other products, or of fewer, or of ones that overflow."""
+    point = cell(depth=7, batch=3)
+    network, *_ = speed_grid._case(point)
+    for W in network.weights[1:-1]:
+        np.testing.assert_allclose(W.T @ W, np.eye(4), atol=1e-6)
+    monkeypatch.setattr(speed_grid, "grouped", lambda network, batch: grouped(network, batch, 2))
+    program = speed_grid._products_alone(point, network)
+    start = [np.asarray(z) for z in program(0)]
+    assert [z.shape for z in start] == [(2, 3, 4), (3, 3, 4)]
+    for one, other in zip(start, program(1000), strict=True):  # forward and back through a reflection is where it was
+        np.testing.assert_allclose(other, one, atol=1e-3)
+
+
+def test_layouts_that_no_network_of_that_depth_has_are_left_out():
+    """If this fails, a table has the same layout twice under two names."""
+    kept, _ = speed_grid.points([32], [4, 6], [1], [("float32", "highest")], speed_grid.Limits(), groups=[1, 2, 4])
+    assert [(p["depth"], p["groups"]) for p in kept] == [(4, [1, 2]), (6, [1, 2, 4])]
+
+
 def test_the_command_writes_a_tidy_table_and_goes_on(tmp_path, monkeypatch):
     """If this fails, the table has no row for an implementation, or a finished cell is measured again."""
     monkeypatch.setattr(speed_grid, "_SQUARES", (64,))
     options = ["speed", "--output", str(tmp_path), "--widths", "4", "--depths", "5", "--batches", "2", "--rounds", "1",
-               "--seconds", "0.001", "--kinds", "float32,bfloat16", "--no-equilibria"]  # fmt: skip
+               "--groups", "2", "--seconds", "0.001", "--kinds", "float32,bfloat16", "--no-equilibria"]  # fmt: skip
     first = CliRunner().invoke(main, options)
     assert first.exit_code == 0, first.output
     rows = read_rows(tmp_path / "speed.csv")
     assert [(r["tier"], r["implementation"]) for r in rows] == [
-        ("highest", "reference"), ("highest", "plain JAX"), ("bfloat16", "reference"), ("bfloat16", "plain JAX"),
-    ]  # fmt: skip
+        (tier, name) for tier in ("highest", "bfloat16") for name in ("reference", "reference in 2 groups", "plain JAX")
+    ]
     for row in rows:
         assert row["of_gemm"] == pytest.approx(speed_grid.operations(row) / row["step_seconds"] / row["gemm_rate"])
         assert row["peak_bytes"] > row["needed_bytes"]

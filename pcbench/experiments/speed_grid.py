@@ -4,7 +4,9 @@ A simultaneous step multiplies by each hidden weight matrix twice, forward for t
 errors, and by the output layer's: \(4B((L-2)N^2 + NK)\) floating-point operations.  What the machine can do is
 measured in the same run, alternating with the implementations: the best of large square products (`gemm_rate`), and
 one product of the very shape of a layer, `(B, N)` by `(N, N)`, again and again (`own_rate`), both in loops without
-dispatch.  The ratio to the first is what is left of the machine, that to the second what is left to the layout.
+dispatch.  The ratio to the first is what is left of the machine, that to the second what is left to the layout.  A
+third ceiling is the step itself without all that is not a product: the same weights, in the same groups, with nothing
+between the two products of a layer (`products_rate`); what a step takes beyond that are passes over memory.
 
 The reference, JAX code as a user writes it (`speed_plain`), and peers through their adapters, each in a process of its
 own with its own loop: a step is the difference of two calls over the difference of their steps (`speed_timing`).
@@ -13,7 +15,6 @@ own with its own loop: a step is the difference of two calls over the difference
 from __future__ import annotations
 
 import functools
-import itertools
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -66,13 +67,18 @@ def points(
     limits: Limits,
     *,
     activation: str = "tanh",
+    groups: Sequence[int] = (),
     seconds: float = 0.05,
     rounds: int = 5,
 ) -> tuple[list[Point], list[tuple[Point, str]]]:
-    """The cells to measure, and those left out with the reason; `kinds` are pairs of dtype and tier."""
+    """The cells to measure, and those left out with the reason; `kinds` are pairs of dtype and tier.
+
+    `groups` are layouts of the reference to measure besides the one it chooses; one with more groups than layers is
+    left out.
+    """
     wanted = [
         {"dtype": d, "tier": t, "width": n, "depth": l, "batch": b, "activation": activation,
-         "seconds": seconds, "rounds": rounds}
+         "groups": [g for g in groups if g <= l - 2], "seconds": seconds, "rounds": rounds}
         for d, t in kinds for n in widths for l in depths for b in batches
     ]  # fmt: skip
     reasons = [limits.exceeded(point) for point in wanted]
@@ -112,11 +118,17 @@ class Measure:
         steppers: dict[str, Stepper] = {}
         rows = {"reference": _reference(point, network, input, target, steppers)}
         count = long_enough(steppers["reference"], point["seconds"])
+        for groups in point["groups"]:
+            name = f"reference in {groups} group{'s' * (groups > 1)}"
+            rows[name] = _reference(point, network, input, target, steppers, name, groups)
         rows["plain JAX"] = _plain(point, network, input, target, count, steppers)
         for name, client in self._peers.items():
             rows[name] = _peer(point, client, network, input, target, steppers, name)
         counts = dict.fromkeys(steppers, count)
-        for name, program in _products(point).items():
+        products = _squares_and_own(point)
+        if len(network.weights) > 2:
+            products["products"] = _products_alone(point, network)
+        for name, program in products.items():
             program(1)
             steppers[name] = stepper(program)
             counts[name] = long_enough(steppers[name], point["seconds"])
@@ -127,6 +139,8 @@ class Measure:
         n = point["width"]
         squares = [2 * m**3 / seconds[f"square {m}"] for m in _squares()]
         rates = {"gemm_rate": max(squares), "own_rate": 2 * point["batch"] * n * n / seconds["own"]}
+        if "products" in seconds:
+            rates["products_rate"] = 4 * point["batch"] * (point["depth"] - 2) * n * n / seconds["products"]
         labels = {k: point[k] for k in ("dtype", "tier", "width", "depth", "batch", "activation")}
         result: Row = {"device": jax.devices()[0].device_kind, **labels, "implementation": name, **rates}
         if name in seconds:
@@ -143,7 +157,8 @@ def where() -> str:
         f"{device.device_kind} ({device.platform}, {cores()} cores for the host), {platform.platform()}, Python "
         f"{platform.python_version()}, JAX {jax.__version__}, {today}. Operations of a step are those of its matrix "
         "products, 4B((L-2)N² + NK); GEMM is the machine's best large product in the same run, own shape one of "
-        "(B, N) by (N, N) over and over; times are the fastest of several rounds, all implementations in turn."
+        "(B, N) by (N, N) over and over, products alone those of the hidden layers in the reference's groups with "
+        "nothing between them; times are the fastest of several rounds, all implementations in turn."
     )
 
 
@@ -151,16 +166,19 @@ def where() -> str:
 
 
 def _case(point: Point) -> tuple[Network, np.ndarray, np.ndarray]:
-    """A residual network under mupc, and data; values do not matter to speed, so they are drawn the quick way."""
+    """A residual network under mupc, and data; values do not matter to speed, so they are drawn the quick way.
+
+    Hidden weights are orthogonal, for the sake of `_products_alone`.
+    """
     random, dtype = np.random.default_rng(1), np.dtype(point["dtype"])
     width, depth, batch = point["width"], point["depth"], point["batch"]
-    dims = [INPUT_DIM, *[width] * (depth - 1), OUTPUT_DIM]
 
     def draw(*shape: int) -> np.ndarray:
         return random.standard_normal(shape, dtype=dtype.type)
 
+    hidden = [_reflection(draw(width)) for _ in range(depth - 2)]
     network = Network(
-        weights=tuple(draw(m, n) for n, m in itertools.pairwise(dims)),
+        weights=(draw(width, INPUT_DIM), *hidden, draw(OUTPUT_DIM, width)),
         scalings=layer_scalings("mupc", input_dim=INPUT_DIM, width=width, depth=depth, residual=True),
         skips=(0.0, *[1.0] * (depth - 2), 0.0),
         activation=point["activation"],
@@ -168,9 +186,12 @@ def _case(point: Point) -> tuple[Network, np.ndarray, np.ndarray]:
     return network, draw(batch, INPUT_DIM), draw(batch, OUTPUT_DIM)
 
 
-def _reference(point: Point, network: Network, input: Any, target: Any, steppers: dict[str, Stepper]) -> Row:
+def _reference(
+    point: Point, network: Network, input: Any, target: Any, steppers: dict[str, Stepper], name: str = "reference",
+    groups: int | None = None,
+) -> Row:  # fmt: skip
     """The program behind long inference of the reference, compiled ahead so that compiling can be told from running."""
-    cut, x, y = jax.device_put((grouped(network, len(input)), input, target))
+    cut, x, y = jax.device_put((grouped(network, len(input), groups), input, target))
     state = [jax.jit(feedforward)(cut, x)]
     eta = np.dtype(point["dtype"]).type(STEP_SIZE)
     begin = time.perf_counter()
@@ -182,7 +203,7 @@ def _reference(point: Point, network: Network, input: Any, target: Any, steppers
         state[0] = compiled(cut, x, y, activities=state[0], steps=steps, step_size=eta)  # goes on where it stopped
         return state[0]
 
-    steppers["reference"] = stepper(run)
+    steppers[name] = stepper(run)
     run(1)
     return {"compile_seconds": seconds, "peak_bytes": _peak(compiled), "groups": len(cut.hidden)}
 
@@ -247,7 +268,7 @@ def _squares() -> tuple[int, ...]:
     return _SQUARES if jax.default_backend() == "cpu" else _SQUARES_GPU
 
 
-def _products(point: Point) -> dict[str, Callable[[int], Any]]:
+def _squares_and_own(point: Point) -> dict[str, Callable[[int], Any]]:
     """Loops of products in this dtype and tier: large square ones, and that of one layer."""
     shapes = {f"square {m}": (m, m) for m in _squares()}
     shapes["own"] = (point["batch"], point["width"])
@@ -258,9 +279,7 @@ def _products(point: Point) -> dict[str, Callable[[int], Any]]:
 def _chain(rows: int, width: int, dtype: str, tier: str) -> Callable[[int], Any]:
     """`z <- z W^T` so many times, in a loop of its own."""
     random = np.random.default_rng(2)
-    # A Householder reflection is orthogonal without a factorisation: any number of products neither grow nor vanish.
-    v = random.standard_normal(width)
-    reflection = np.eye(width) - 2 * np.outer(v, v) / (v @ v)
+    reflection = _reflection(random.standard_normal(width))
     if tier not in TIERS:
         raise UsageError(f"tier={tier!r}: needed one of {', '.join(TIERS)}")
     W, z = jax.device_put((reflection[None].astype(dtype), random.standard_normal((1, rows, width)).astype(dtype)))
@@ -272,3 +291,32 @@ def _chain(rows: int, width: int, dtype: str, tier: str) -> Callable[[int], Any]
         return lax.fori_loop(0, steps, body, z)
 
     return lambda steps: loop(z, W, jnp.asarray(steps))
+
+
+def _products_alone(point: Point, network: Network) -> Callable[[int], Any]:
+    """The hidden layers' products of so many steps in the groups of the reference, and nothing else."""
+    batch, tier = point["batch"], point["tier"]
+    hidden = jax.device_put(grouped(network, batch).hidden)
+    random, dtype = np.random.default_rng(3), np.dtype(point["dtype"])
+    shapes = [(len(group), batch, point["width"]) for group in hidden]
+    state = [jax.device_put(tuple(random.standard_normal(shape, dtype=dtype.type) for shape in shapes))]
+
+    def step(_: Any, activities: tuple[jax.Array, ...], factors: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+        forward = [product(z, W, transposed=True, tier=tier) for z, W in zip(activities, factors, strict=True)]
+        return tuple(product(p, W, transposed=False, tier=tier) for p, W in zip(forward, factors, strict=True))
+
+    @functools.partial(jax.jit, donate_argnums=1)
+    def loop(hidden: tuple[jax.Array, ...], activities: tuple[jax.Array, ...], steps: Any) -> tuple[jax.Array, ...]:
+        factors = [prepared(W, tier) for W in hidden]
+        return lax.fori_loop(0, steps, functools.partial(step, factors=factors), activities)
+
+    def run(steps: int) -> Any:
+        state[0] = loop(hidden, state[0], jnp.asarray(steps))
+        return state[0]
+
+    return run
+
+
+def _reflection(v: np.ndarray) -> np.ndarray:
+    """Orthogonal without a factorisation: any number of products with it neither grow nor vanish."""
+    return np.eye(len(v), dtype=v.dtype) - 2 * np.outer(v, v) / (v @ v)

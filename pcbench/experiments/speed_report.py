@@ -41,7 +41,10 @@ def summary(rows: Sequence[Row]) -> str:
     wide = [c["reference"]["of_gemm"] for c in cells if _size(c)[0] >= 512 and _size(c)[2] == 256]
     text = []
     if wide:
-        text.append(f"At N ≥ 512, B = 256 a step runs at {min(wide):.2f} to {max(wide):.2f} of the GEMM rate.")
+        text.append(f"At N ≥ 512, B = 256 a step runs at {min(wide):.2f} to {max(wide):.2f} of the GEMM rate")
+        alone = [_alone(c["reference"]) for c in cells if _size(c)[0] >= 512 and _size(c)[2] == 256]
+        known = [ratio for ratio in alone if ratio is not None]
+        text[-1] += f", its products alone at {min(known):.2f} to {max(known):.2f}." if known else "."
     for name in others(rows):
         ratios = {_size(c): c[name]["over_reference"] for c in cells if "over_reference" in c.get(name, {})}
         if ratios:
@@ -62,14 +65,16 @@ def others(rows: Sequence[Row]) -> list[str]:
 def grid_table(rows: Sequence[Row]) -> str:
     """One line a cell."""
     names = others(rows)
-    head = ["N", "L", "B", "GEMM, GFLOP/s", "own shape, GFLOP/s", "ms a step", "of GEMM", "of own shape", "groups"]
+    head = ["N", "L", "B", "GEMM, GFLOP/s", "own shape, GFLOP/s", "ms a step", "of GEMM", "of own shape"]
+    head += ["products alone, of GEMM", "groups"]
     head += [f"{name}, times" for name in names]
     head += ["compile, s", *(f"compile {name}, s" for name in names), "peak / (weights + activities)"]
     lines = [head, ["---:"] * len(head)]
     for cell in _cells(rows):
         r = cell["reference"]
         line = [*map(str, _size(cell)), f"{r['gemm_rate'] / 1e9:.0f}", f"{r['own_rate'] / 1e9:.0f}"]
-        line += [f"{1e3 * r['step_seconds']:.4g}", f"{r['of_gemm']:.2f}", f"{r['of_own_gemm']:.2f}", str(r["groups"])]
+        line += [f"{1e3 * r['step_seconds']:.4g}", f"{r['of_gemm']:.2f}", f"{r['of_own_gemm']:.2f}"]
+        line += ["" if (alone := _alone(r)) is None else f"{alone:.2f}", str(r["groups"])]
         line += [_times(cell.get(name, {})) for name in names]
         line += [f"{r['compile_seconds']:.2f}"]
         line += [f"{c:.2f}" if (c := cell.get(name, {}).get("compile_seconds")) is not None else "" for name in names]
@@ -91,6 +96,12 @@ def equilibrium_table(rows: Sequence[Row]) -> str:
             "" if evaluations is None else str(evaluations), f"{r['certificate']:.1e}", "yes" if r["reached"] else "no",
         ])  # fmt: skip
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _alone(reference: Row) -> float | None:
+    """The rate of the step's products alone over that of the large product; none without hidden layers."""
+    rate = reference.get("products_rate")
+    return rate / reference["gemm_rate"] if rate is not None else None
 
 
 def _times(row: Mapping[str, Any]) -> str:
