@@ -20,6 +20,7 @@ import traceback
 from contextlib import suppress
 from typing import Any, TextIO
 
+from pcbench.architecture_problem import problem_from_line
 from pcbench.errors import ImplementationError, PcbenchError
 from pcbench.evidence import BROKEN, Evidence
 from pcbench.laws import select, transitive_dependencies
@@ -71,9 +72,13 @@ def open_subject(
 
 
 def judge_one(
-    engine: Any, law: Law, subject: Subject, profile: str, seed: int, group: int, outcomes: dict[str, str]
-) -> Evidence:
-    """The evidence of one group of one law; `outcomes` are those of the laws judged before it in this group."""
+    engine: Any, law: Law, subject: Subject, profile: str, seed: int, group: int, outcomes: dict[str, str],
+    first: str = "",
+) -> Evidence:  # fmt: skip
+    """The evidence of one group of one law; `outcomes` are those of the laws judged before it in this group.
+
+    `first` is the line of a problem to measure before any is drawn.
+    """
     reason = law.missing(subject)
     if reason is not None:
         return Evidence(law=law.id, group=group, outcome="not-applicable", message=reason)
@@ -81,7 +86,8 @@ def judge_one(
     if roots:
         return Evidence(law=law.id, group=group, outcome="blocked", message=f"depends on {', '.join(roots)}")
     try:
-        return engine.judge(law, subject, PROFILES[profile], seed, group)
+        given = problem_from_line(first) if first else None
+        return engine.judge(law, subject, PROFILES[profile], seed, group, given)
     except ImplementationError as error:
         message, stderr = f"{type(error).__name__}: {error}", getattr(error, "stderr", "")
         return Evidence(law=law.id, group=group, outcome="error", message=message, stderr=stderr)
@@ -196,7 +202,8 @@ def _group(
         channel.send(event="law", law=law.id, group=group)
         if config["isolation"] == "law" and law.missing(subject) is None:
             subject.forget()
-        evidence = judge_one(engine, law, subject, config["profile"], config["seed"], group, outcomes)
+        first = config["first"].get(law.id, "")
+        evidence = judge_one(engine, law, subject, config["profile"], config["seed"], group, outcomes, first)
         outcomes[law.id] = evidence.outcome
         channel.send(event="evidence", evidence=evidence.to_json())
     channel.send(event="done", group=group, compilations=_compilations(subject))

@@ -26,7 +26,8 @@ class KnownFailure:
     """One law that an implementation is known to break.
 
     **Arguments:** `law` by id; `reason` in a sentence; `link` to where it is followed up; `versions` of the library, a
-    range such as `>=0.6,<0.7`, or `*` for all; `problem`, a line that shows the failure, for the reader.
+    range such as `>=0.6,<0.7`, or `*` for all; `problem`, a line that shows the failure: it is measured before any is
+    drawn, so that a failure that few problems show is not taken for one that is gone.
     """
 
     law: str

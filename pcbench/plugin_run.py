@@ -116,7 +116,8 @@ class Run:
             return Verdict(law=id, outcome="blocked", message=f"depends on {', '.join(sorted(roots))}")
         engine, seed = importlib.import_module(ENGINE), self.settings.seed
         groups = range(self.profile.groups)
-        parts = [judge_one(engine, law, self.subject, self.profile.name, seed, group, {}) for group in groups]
+        first = self.expected[id].problem if id in self.expected else ""
+        parts = [judge_one(engine, law, self.subject, self.profile.name, seed, group, {}, first) for group in groups]
         return merge(id, parts, self.profile.needed(law.ladder))
 
     def report(self, verdicts: Sequence[Verdict]) -> Report:

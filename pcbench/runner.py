@@ -58,6 +58,8 @@ class Plan:
     memory_limit: int | None = None
     isolation: str = "run"
     engine: str = ENGINE
+    first: dict[str, str] = field(default_factory=dict)
+    """For a law, the line of a problem to measure before any is drawn."""
 
     def settings(self) -> dict[str, Any]:
         """Plain JSON data, for the runners and for the name of the journal."""
@@ -131,6 +133,7 @@ def run(
         memory_limit=memory_limit,
         isolation=isolation,
         engine=engine,
+        first={entry.law: entry.problem for entry in known if entry.problem},
     )
     journal = None if journal_dir is None else Journal(journal_dir, key(spec, plan.settings()))
     header, evidence = ({}, []) if journal is None or fresh else journal.load()

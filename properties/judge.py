@@ -89,8 +89,13 @@ def replay(law: Law, subject: Subject, problem: AnyProblem) -> Measurement:
         return Measurement(error=0.0, allowance=1.0, inconclusive=f"no closed form: {error}"[:80])
 
 
-def judge(law: Law, subject: Subject, profile: Profile, run_seed: int, group: int) -> Evidence:
-    """The evidence of one group of examples; never raises for what an implementation does."""
+def judge(
+    law: Law, subject: Subject, profile: Profile, run_seed: int, group: int, first: AnyProblem | None = None
+) -> Evidence:
+    """The evidence of one group of examples; never raises for what an implementation does.
+
+    `first` is a problem to measure before any is drawn, in the first group; laws of a limit draw their own.
+    """
     began = time.perf_counter()
     missing = law.missing(subject)
     if missing:
@@ -98,6 +103,14 @@ def judge(law: Law, subject: Subject, profile: Profile, run_seed: int, group: in
     if law.ladder:
         return _experiment(law, subject, profile, run_seed, group)
     drawing, tally = _drawing(law), Tally()
+    if first is not None and group == 0:
+        reason = subject.refuses(first) or ("" if law.domain.admits(first) else "it is outside the domain of the law")
+        if reason:
+            message = f"the problem of its known failure, {first.line()}, cannot be judged: {reason}; correct the entry"
+            return Evidence(law=law.id, group=group, outcome="error", message=message)
+        _measure_first(law, subject, first, tally)
+        if tally.failure is not None or tally.stopped is not None:
+            return _evidence(law, subject, profile, group, tally, time.perf_counter() - began)
     chosen = drawing.configurations(law.domain, subject.manifest.capabilities, run_seed, profile.shapes)
     test = _property(law, subject, profile, run_seed, group, drawing.share(chosen, group, profile.groups), tally)
     try:
@@ -115,6 +128,21 @@ def judge(law: Law, subject: Subject, profile: Profile, run_seed: int, group: in
     return _evidence(law, subject, profile, group, tally, time.perf_counter() - began)
 
 
+def _measure_first(law: Law, subject: Subject, problem: AnyProblem, tally: Tally) -> None:
+    """Put what a law measures on a given problem into the tally, what stops it included."""
+    try:
+        measurement = replay(law, subject, problem)
+    except ImplementationError as error:
+        tally.stopped, tally.stopped_at = error, problem.line()
+        return
+    if measurement.inconclusive is not None:
+        tally.inconclusive, tally.why = 1, {measurement.inconclusive: 1}
+    else:
+        tally.add(problem, measurement)
+    if measurement.failed:
+        tally.failure = LawBrokenError(law, problem, as_worst(problem, measurement), describe(measurement))
+
+
 def _drawing(law: Law) -> Any:
     """The module that draws the problems of a law."""
     return strategies if law.domain.kind == "mlp" else architecture_strategies
@@ -127,17 +155,7 @@ def _experiment(law: Law, subject: Subject, profile: Profile, run_seed: int, gro
         return Evidence(law=law.id, group=group, outcome="not-applicable", message=f"judged in group {home + 1}")
     began, tally = time.perf_counter(), Tally()
     problem = ladders.first_rung(law.ladder, run_seed, subject.manifest.capabilities.activations)
-    try:
-        measurement = replay(law, subject, problem)
-    except ImplementationError as error:
-        tally.stopped, tally.stopped_at = error, problem.line()
-    else:
-        if measurement.inconclusive is not None:
-            tally.inconclusive, tally.why = 1, {measurement.inconclusive: 1}
-        else:
-            tally.add(problem, measurement)
-        if measurement.failed:
-            tally.failure = LawBrokenError(law, problem, as_worst(problem, measurement), describe(measurement))
+    _measure_first(law, subject, problem, tally)
     return _evidence(law, subject, replace(profile, shrink=False), group, tally, time.perf_counter() - began)
 
 

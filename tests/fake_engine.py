@@ -1,7 +1,8 @@
 """A stand-in for `pcbench.properties` and the laws, for tests of the machinery around them.
 
 Imported both by a test and by the runner processes that it starts; what the laws do is in the environment variable
-FAKE_ENGINE, JSON with lists of law ids for `fail`, `crash`, `hang` and `raise`, and `slow` in seconds.
+FAKE_ENGINE, JSON with lists of law ids for `fail`, `fail-where-shown` (by the problem of a known failure), `crash`,
+`hang` and `raise`, and `slow` in seconds.
 """
 
 import json
@@ -38,7 +39,7 @@ def define(id, needs=(), depends_on=()):
     law(id, statement="S", citation="C", failing_means="M", needs=needs, depends_on=depends_on)(measure)
 
 
-def judge(law, subject, profile, seed, group):
+def judge(law, subject, profile, seed, group, first=None):
     orders = json.loads(os.environ.get("FAKE_ENGINE", "{}"))
     time.sleep(orders.get("slow", 0))
     if law.id in orders.get("crash", ()):
@@ -53,7 +54,8 @@ def judge(law, subject, profile, seed, group):
     margin = (hash((seed, group, len(law.id))) % 1000) / 2000
     worst = Worst(margin=margin, error=margin, allowance=1.0, problem=PROBLEM)
     result = {"law": law.id, "group": group, "examples": 8, "shapes": ((3, 5, 4, 2, 3), (1, 1, 2, 1, group + 1))}
-    if law.id in orders.get("fail", ()):
+    shown = law.id in orders.get("fail-where-shown", ()) and first is not None and first.line() == PROBLEM
+    if law.id in orders.get("fail", ()) or shown:
         # What a broken contract gives, and what NumPy puts into details.
         details = {"layer": np.int64(1), "gap": np.float32(0.5), "near": np.bool_(True), "norms": np.ones(2)}
         broken = Worst(margin=math.inf, error=math.inf, allowance=0.0, problem=PROBLEM, details=details)

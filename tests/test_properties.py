@@ -91,6 +91,31 @@ def test_fail():
     assert evidence.examples == 1
 
 
+def test_a_given_problem_is_measured_before_any_is_drawn():
+    """If this fails, a known failure that few problems show is taken for one that is gone, or its problem for many."""
+    given = Problem(input_dim=2, width=2, depth=3, output_dim=1, batch=1, seed=987654321)
+    law, seen = law_of(lambda p: BROKEN if p.seed == given.seed else HOLDS)
+    evidence = judge(law, subject(compiled=False), replace(PROFILE, shrink=False), 1, 0, given)
+    assert (evidence.outcome, evidence.failure.problem, len(seen)) == ("fail", given.line(), 1)
+    law, seen = law_of(lambda p: HOLDS)
+    assert judge(law, subject(compiled=False), PROFILE, 1, 0, given).examples == 8
+    assert (seen[0], len(seen)) == (given, 8)
+    law, seen = law_of(lambda p: HOLDS)
+    judge(law, subject(compiled=False), PROFILE, 1, 1, given)
+    assert given not in seen
+
+
+def test_a_given_problem_that_cannot_be_judged_is_an_error():
+    """If this fails, an entry of the known failures is ignored in silence."""
+    given = Problem(input_dim=2, width=2, depth=3, output_dim=1, batch=1, activation="tanh")
+    law, seen = law_of(lambda p: HOLDS, domain=Domain(activations=("linear",)))
+    evidence = judge(law, subject(compiled=False), PROFILE, 1, 0, given)
+    assert (evidence.outcome, seen) == ("error", [])
+    assert (
+        f"{given.line()}, cannot be judged: it is outside the domain of the law; correct the entry" in evidence.message
+    )
+
+
 def test_an_infinite_or_undefined_error_fails():
     """If this fails, NaN passes."""
     for error in (float("nan"), float("inf")):

@@ -342,6 +342,14 @@ def test_ctrl_c_leaves_no_process_behind_even_in_a_call_that_hangs(tmp_path, fak
 # ---- known failures -------------------------------------------------------------------------------------------------
 
 
+def test_the_problem_of_a_known_failure_is_judged(tmp_path, fake):
+    """Breaks if a failure that the drawn problems do not show is reported as gone although its own problem shows it."""
+    fake(**{"fail-where-shown": ["fake.other", "fake.last"]})
+    for problem, outcome in (("", "unexpected-pass"), (fake_engine.PROBLEM, "expected-failure")):
+        report = go(tmp_path, known=[KnownFailure(law="fake.other", reason="r", problem=problem)])
+        assert {v.law: v.outcome for v in report.verdicts}["fake.other"] == outcome
+
+
 def test_known_failures_are_expected_and_their_absence_is_not(tmp_path, fake):
     """Breaks if a known failure fails the run, or a fixed one is not noticed."""
     fake(fail=["fake.other"])
