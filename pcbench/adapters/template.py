@@ -48,7 +48,8 @@ Replace the body of each method marked REPLACE by calls to @NAME@, one at a time
 1. Claim `activations=("linear",)` alone, for which placements do not matter.  Fill in `predict`, then `energy`, then
    `infer`; then delete the optional methods, and the small network at the end.
 2. Return what the library returns.  If its numbers are to be read differently (a sum over the batch, another sign,
-   transposed weights, a step size for the mean), say so in `Conventions` and leave the numbers alone.  The smallest
+   transposed weights, a step size for the mean), say so in `Conventions` and leave the numbers alone:
+   `pcbench conventions @ADAPTER@` tries them all on small problems and prints what to declare.  The smallest
    failing problem has 1 or 2 samples: `pcbench replay LAW 'D=1,N=1,L=2,K=1,B=3' --impl ADAPTER` shows a sum over
    the batch as three times what is expected, and a lost 1/2 as twice.
 3. Claim the other activations, with their placement, and bring back the optional methods one by one.  What is not

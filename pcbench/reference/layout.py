@@ -54,7 +54,7 @@ def groups_for(layers: int, width: int, batch: int) -> int:
     groups keep them in the cache from a layer's first product to its second: 30.2, 28.5, 26.2 with 8, 16 and 32 groups
     at N = 512, L = 128, B = 16, but 32 take more than a second to compile; 2.0, 1.9 with 8 and 14 at L = 16.  Each
     group adds some microseconds a step and some 40 ms to the compilation.  Alone on one core groups gain nothing that
-    is worth a rule: 0 to 4 % in most shapes.
+    is worth a rule: 0 to 4 % in most shapes.  `pcbench speed --groups 1,2,4,8` measures them anew.
 
     *GPU.*  A layer does not fill the device below `_FULL` units, and a launch costs as much as a small product: one
     batched product.  Above, a layer fills it alone, and groups keep what lies between the products small.
