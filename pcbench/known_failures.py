@@ -27,7 +27,8 @@ class KnownFailure:
 
     **Arguments:** `law` by id; `reason` in a sentence; `link` to where it is followed up; `versions` of the library, a
     range such as `>=0.6,<0.7`, or `*` for all; `problem`, a line that shows the failure: it is measured before any is
-    drawn, so that a failure that few problems show is not taken for one that is gone.
+    drawn, so that a failure that few problems show is not taken for one that is gone (a law of a limit, which judges
+    the same experiment every time, has no need of it).
     """
 
     law: str

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from pcbench import plugin_run
+from pcbench.evidence import Evidence
 from pcbench.laws.base import REGISTRY
 from pcbench.plugin_run import Run, Settings
 
@@ -238,3 +240,25 @@ def test_a_run_names_library_commit_and_environment():
     run.info = {"commit": "0123456789abcdef", "environment": "torch"}
     assert run.described == "torch (PRECO 1.2 at 0123456789), environment torch, profile smoke, seed 3"
     assert run.report([]).header.commit == "0123456789abcdef"
+
+
+def test_the_problem_of_a_known_failure_is_judged_first(tmp_path, monkeypatch):
+    """Breaks if a failure that few problems show is reported as gone by pytest, though not by `pcbench check`."""
+    file, line = tmp_path / "known.json", "D=2,N=3,L=3,K=1,B=2,seed=5"
+    file.write_text(json.dumps([{"law": "energy.never-negative", "reason": "r", "problem": line}]))
+    asked = {}
+
+    def judge_one(engine, law, subject, profile, seed, group, outcomes, first):
+        asked[law.id] = first
+        return Evidence(law=law.id, group=group, outcome="pass", examples=8)
+
+    monkeypatch.setattr(plugin_run, "judge_one", judge_one)
+    run = Run(Settings(implementation="numpy", profile="smoke", seed=1, known_failures=str(file), laws=["energy"]))
+    run.start()
+    try:
+        for law in run.laws:
+            run.verdict(law.id)
+    finally:
+        run.close()
+    assert asked["energy.never-negative"] == line
+    assert set(asked.values()) == {line, ""}
