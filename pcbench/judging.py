@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -94,6 +95,19 @@ def judge_one(
     except Exception as error:
         message = f"pcbench itself failed to judge this law: {type(error).__name__}: {error}"
         return Evidence(law=law.id, group=group, outcome="error", message=message, stderr=traceback.format_exc())
+
+
+def unfit(laws: Sequence[Law], subject: Subject, first: Mapping[str, str]) -> dict[str, str]:
+    """For laws whose problem to be measured first cannot be judged, why not; `first` are lines by law."""
+    found = {}
+    for law in laws:
+        if law.id not in first or law.ladder:
+            continue
+        problem = problem_from_line(first[law.id])
+        reason = subject.refuses(problem) or ("" if law.domain.admits(problem) else "outside the domain of the law")
+        if reason:
+            found[law.id] = reason
+    return found
 
 
 def plain(value: Any) -> Any:
@@ -187,6 +201,7 @@ def _serve(channel: _Channel) -> int:
         info=plain(getattr(subject.transport, "info", {}) or {}),
         offers=sorted(subject.offers),
         missing={law.id: reason for law in laws if (reason := law.missing(subject)) is not None},
+        unfit=unfit(laws, subject, config["first"]),
     )
     while True:
         _group(channel, engine, laws, subject, config, channel.next_job())

@@ -108,11 +108,16 @@ def _range(where: str, entry: KnownFailure) -> Any:
 
 
 def check_current(
-    entries: Sequence[KnownFailure], library: str, version: str, not_applicable: Mapping[str, str]
+    entries: Sequence[KnownFailure],
+    library: str,
+    version: str,
+    not_applicable: Mapping[str, str],
+    unfit: Mapping[str, str] | None = None,
 ) -> None:
     """Refuse entries that no longer apply to this version of the library or to this implementation.
 
-    `not_applicable` gives the laws that cannot be judged on it, with the reason.
+    `not_applicable` gives the laws that cannot be judged on it, `unfit` those that cannot be on the problem of their
+    entry, both with the reason.
 
     **Raises:** `UsageError`, naming the entry.
     """
@@ -122,6 +127,10 @@ def check_current(
         where = f"known failure {entry.law!r}"
         if entry.law in not_applicable:
             raise UsageError(f"{where}: the law is not applicable here ({not_applicable[entry.law]}); remove the entry")
+        if unfit and entry.law in unfit:
+            raise UsageError(
+                f"{where}: problem={entry.problem!r} cannot be judged here ({unfit[entry.law]}); correct it"
+            )
         if entry.versions == "*":
             continue
         try:

@@ -10,7 +10,7 @@ from typing import Any
 from pcbench import adapters, known_failures, profiles
 from pcbench.errors import UsageError
 from pcbench.evidence import BROKEN, Verdict, merge
-from pcbench.judging import ENGINE, judge_one, open_subject
+from pcbench.judging import ENGINE, judge_one, open_subject, unfit
 from pcbench.known_failures import KnownFailure
 from pcbench.laws import REGISTRY, select, transitive_dependencies
 from pcbench.laws.base import Law
@@ -82,7 +82,8 @@ class Run:
         self.info = dict(getattr(self.subject.transport, "info", {}) or {})
         missing = {law.id: reason for law in self.laws if (reason := law.missing(self.subject)) is not None}
         entries = list(self.expected.values())
-        known_failures.check_current(entries, self.manifest["library"], self.manifest["version"], missing)
+        problems = unfit(self.laws, self.subject, {entry.law: entry.problem for entry in entries if entry.problem})
+        known_failures.check_current(entries, self.manifest["library"], self.manifest["version"], missing, problems)
 
     def close(self) -> None:
         """End the implementation's processes."""

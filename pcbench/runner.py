@@ -288,7 +288,8 @@ class _Run:
     def _begin(self, ready: dict[str, Any]) -> None:
         """The implementation has introduced itself: check what depends on who it is, and open the journal."""
         manifest = ready["manifest"]
-        known_failures.check_current(self.known, manifest["library"], manifest["version"], ready["missing"])
+        library, version = manifest["library"], manifest["version"]
+        known_failures.check_current(self.known, library, version, ready["missing"], ready["unfit"])
         if self.previous.get("manifest") != manifest:
             self.evidence.clear()
         total = len(self.laws) * self.profile.groups

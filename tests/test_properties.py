@@ -12,6 +12,7 @@ from pcbench.properties.reduce import ATTEMPTS, reduce
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.client import InProcess
 from pcbench.errors import AdapterError, ContractError, TheoryError, WorkerCrashError, WorkerTimeoutError
+from pcbench.judging import unfit
 from pcbench.laws import REGISTRY
 from pcbench.laws.base import Domain, Law, Measurement
 from pcbench.problem import Problem
@@ -105,15 +106,18 @@ def test_a_given_problem_is_measured_before_any_is_drawn():
     assert given not in seen
 
 
-def test_a_given_problem_that_cannot_be_judged_is_an_error():
-    """If this fails, an entry of the known failures is ignored in silence."""
-    given = Problem(input_dim=2, width=2, depth=3, output_dim=1, batch=1, activation="tanh")
-    law, seen = law_of(lambda p: HOLDS, domain=Domain(activations=("linear",)))
-    evidence = judge(law, subject(compiled=False), PROFILE, 1, 0, given)
-    assert (evidence.outcome, seen) == ("error", [])
-    assert (
-        f"{given.line()}, cannot be judged: it is outside the domain of the law; correct the entry" in evidence.message
-    )
+def test_a_given_problem_outside_what_a_law_is_about_is_known_before():
+    """If this fails, an entry of the known failures is measured where the law says nothing, or one of a limit is not
+    accepted although it draws its own."""
+    line = "D=2,N=2,L=3,K=1,B=1,activation=tanh"
+    law, _ = law_of(lambda p: HOLDS, domain=Domain(activations=("linear",)))
+    assert unfit([law], subject(), {law.id: line}) == {law.id: "outside the domain of the law"}
+    assert unfit([law], subject(), {law.id: line.replace("tanh", "linear")}) == {}
+    assert unfit([law], subject(), {}) == {}
+    assert unfit([replace(law, ladder="width")], subject(), {law.id: line}) == {}
+    wide, _ = law_of(lambda p: HOLDS)
+    cnn = "kind=cnn,width=2,blocks=1,batch=1,side=4,channels=1,stages=1,classes=2"
+    assert "architecture='cnn' is not claimed" in unfit([wide], subject(), {wide.id: cnn})[wide.id]
 
 
 def test_an_infinite_or_undefined_error_fails():

@@ -350,6 +350,16 @@ def test_the_problem_of_a_known_failure_is_judged(tmp_path, fake):
         assert {v.law: v.outcome for v in report.verdicts}["fake.other"] == outcome
 
 
+def test_the_problem_of_a_known_failure_must_be_one_that_can_be_judged(tmp_path, fake):
+    """Breaks if an entry whose problem says nothing about the law excuses a failure of the law."""
+    fake(fail=["fake.other"])
+    entry = KnownFailure(
+        law="fake.other", reason="r", problem="kind=cnn,width=2,blocks=1,batch=1,side=4,channels=1,stages=1,classes=2"
+    )
+    with pytest.raises(UsageError, match=r"cannot be judged here .*'cnn' is not claimed"):
+        go(tmp_path, known=[entry])
+
+
 def test_known_failures_are_expected_and_their_absence_is_not(tmp_path, fake):
     """Breaks if a known failure fails the run, or a fixed one is not noticed."""
     fake(fail=["fake.other"])
