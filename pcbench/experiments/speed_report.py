@@ -38,12 +38,12 @@ def markdown(
 def summary(rows: Sequence[Row]) -> str:
     """The two questions: how much of the machine, and whether anything is faster."""
     cells = _cells(rows)
-    wide = [c["reference"]["of_gemm"] for c in cells if _size(c)[0] >= 512 and _size(c)[2] == 256]
+    wide = [c["reference"] for c in cells if _size(c)[0] >= 512 and _size(c)[2] == 256]
     text = []
     if wide:
-        text.append(f"At N ≥ 512, B = 256 a step runs at {min(wide):.2f} to {max(wide):.2f} of the GEMM rate")
-        alone = [_alone(c["reference"]) for c in cells if _size(c)[0] >= 512 and _size(c)[2] == 256]
-        known = [ratio for ratio in alone if ratio is not None]
+        steps = [row["of_gemm"] for row in wide]
+        text.append(f"At N ≥ 512, B = 256 a step runs at {min(steps):.2f} to {max(steps):.2f} of the GEMM rate")
+        known = [ratio for row in wide if (ratio := _alone(row)) is not None]
         text[-1] += f", its products alone at {min(known):.2f} to {max(known):.2f}." if known else "."
     for name in others(rows):
         ratios = {_size(c): c[name]["over_reference"] for c in cells if "over_reference" in c.get(name, {})}
