@@ -106,11 +106,10 @@ def test_the_rule_of_the_layout(monkeypatch):
     assert layout.groups_for(0, 64, 8) == 0
     assert layout.groups_for(1, 64, 8) == 1
     assert layout.groups_for(6, 7, 5) == 1  # of the size of a law's problem
-    assert layout.groups_for(14, 32, 64) == 2
+    assert layout.groups_for(14, 32, 16) == 1
     assert layout.groups_for(126, 32, 16) == 8
-    assert layout.groups_for(126, 128, 256) == 8
-    assert layout.groups_for(3, 512, 256) == 3
-    assert layout.groups_for(126, 512, 16) == 16  # weights are most of what is read
+    assert layout.groups_for(14, 128, 2) == 14  # each worth a product of its own
+    assert layout.groups_for(126, 128, 256) == 126
     assert layout.groups_for(126, 512, 1) == 1  # products with a vector
     monkeypatch.setattr(layout, "cores", lambda: 1)
     assert layout.groups_for(126, 128, 256) == 1

@@ -296,9 +296,10 @@ def _chain(rows: int, width: int, dtype: str, tier: str) -> Callable[[int], Any]
 def _products_alone(point: Point, network: Network) -> Callable[[int], Any]:
     """The hidden layers' products of so many steps in the groups of the reference, and nothing else."""
     batch, tier = point["batch"], point["tier"]
-    hidden = jax.device_put(grouped(network, batch).hidden)
+    groups = grouped(network, batch).hidden
+    hidden = jax.device_put(tuple(W[0] if len(W) == 1 else W for W in groups))  # a layer alone as the step has it
     random, dtype = np.random.default_rng(3), np.dtype(point["dtype"])
-    shapes = [(len(group), batch, point["width"]) for group in hidden]
+    shapes = [(*W.shape[:-2], batch, point["width"]) for W in hidden]
     state = [jax.device_put(tuple(random.standard_normal(shape, dtype=dtype.type) for shape in shapes))]
 
     def step(_: Any, activities: tuple[jax.Array, ...], factors: Sequence[jax.Array]) -> tuple[jax.Array, ...]:

@@ -26,10 +26,10 @@ Tier = Literal["highest", "tf32", "bfloat16"]
 TIERS = ("highest", "tf32", "bfloat16")
 
 
+_ALONE = 1 << 17  # operations of a layer's step from which it is a product of its own
 _GROUPS = 8
 _WORTH = ((1 << 22, _GROUPS), (1 << 21, 2))  # operations of a step, and the groups they are worth
 _BATCH = 8
-_READING, _READING_GROUPS = 16, 16  # units a sample from which weights are most of what is read, and their groups
 _FULL = 1024
 _STRIDE = 32
 
@@ -44,17 +44,18 @@ def cut(layers: int, groups: int) -> list[tuple[int, int]]:
 def groups_for(layers: int, width: int, batch: int) -> int:
     r"""Into how many batched products `layers` hidden layers go, by what is fastest where this runs.
 
-    *CPU.*  XLA runs the layers of a batched product one after another, each on as many cores as its shape is worth,
-    which is one for small layers; products that do not wait for each other it runs at the same time.  So one product
-    leaves all cores but one idle, and eight fill them.  Measured with JAX 0.10.2 on two cores, ms a step with 1, 2, 4
-    and 8 groups: 0.054 with 2 and 0.069 with 8 or 1 at N = 32, L = 16, B = 64, 3.7 million operations; 0.24, 0.19,
-    0.15, 0.078 at N = 32, L = 128, B = 16, 8.3 million; 0.37, 0.35, 0.33, 0.23 at N = 32, L = 16, B = 256, 15 million;
-    14.9, 7.9, and 7.4 with 8 at N = 128, L = 64, B = 256.  A product with a vector reads the weights no faster on two
-    cores: 0.079, 0.095, and 0.148 with 8 at N = 512, L = 8, B = 1.  Where weights are most of what is read, small
-    groups keep them in the cache from a layer's first product to its second: 30.2, 28.5, 26.2 with 8, 16 and 32 groups
-    at N = 512, L = 128, B = 16, but 32 take more than a second to compile; 2.0, 1.9 with 8 and 14 at L = 16.  Each
-    group adds some microseconds a step and some 40 ms to the compilation.  Alone on one core groups gain nothing that
-    is worth a rule: 0 to 4 % in most shapes.  `pcbench speed --groups 1,2,4,8` measures them anew.
+    *CPU.*  XLA has a fast kernel for a product of two matrices, which uses all cores, and runs the layers of a batched
+    product one after another, each on as many cores as its shape is worth, which is one for small layers.  So a layer
+    goes alone where it is worth the microseconds that a product of its own costs.  Measured with JAX 0.10.2 on two
+    cores in float32, ms a step alone and in the best of 1, 2 and 8 groups: 13.7 and 14.4 at N = 512, L = 16, B = 256;
+    1.10 and 1.20 at N = 128, L = 16, B = 256; 25.9 and 30.3 at N = 512, L = 128, B = 16; 0.048 and 0.097 at N = 128,
+    L = 16, B = 2; 0.138 and 0.273 at N = 32, L = 16, B = 256, but 0.54 and 0.43 at N = 32, L = 128, B = 64, and below
+    `_ALONE` operations 0.244 and 0.095, with 8 groups, at N = 32, L = 128, B = 16.  Products that do not wait for each
+    other run at the same time, so many small layers go in eight groups, and few in one: 0.020, 0.020, 0.033 with 1, 2
+    and 8 at N = 32, L = 16, B = 16.  A product with a vector reads the weights no faster on two cores: 0.62 in one
+    group and 0.93 alone at N = 512, L = 16, B = 1; 0.66 and 0.38 at N = 128, L = 128, but compiled in 2 s.  On one core
+    a layer alone is 8 to 17 % faster from a million operations on, which is not taken: the workers of a check have one,
+    and there compilation counts, 0.8 and 0.3 s at L = 128.  `pcbench speed --groups 1,2,8,126` measures them anew.
 
     *GPU.*  A layer does not fill the device below `_FULL` units, and a launch costs as much as a small product: one
     batched product.  Above, a layer fills it alone, and groups keep what lies between the products small.
@@ -63,13 +64,14 @@ def groups_for(layers: int, width: int, batch: int) -> int:
         return layers
     if jax.default_backend() != "cpu":
         return 1 if width < _FULL else min(layers, _GROUPS)
-    work = 4 * batch * layers * width * width
-    if cores() == 1 or batch < _BATCH:
+    work = 4 * batch * width * width
+    if cores() == 1 or batch == 1:
         return 1
-    groups = next((groups for least, groups in _WORTH if work >= least), 1)
-    if groups == _GROUPS and width >= _READING * batch:
-        groups = _READING_GROUPS
-    return min(layers, groups)
+    if work >= _ALONE:
+        return layers
+    if batch < _BATCH:
+        return 1
+    return min(layers, next((groups for least, groups in _WORTH if layers * work >= least), 1))
 
 
 def cores() -> int:
@@ -101,8 +103,10 @@ def prepared(weights: jax.Array, tier: Tier) -> jax.Array:
 
 
 def product(activities: jax.Array, weights: jax.Array, *, transposed: bool, tier: Tier) -> jax.Array:
-    r"""\(zW^\top\) if `transposed`, else \(zW\), of `(g, batch, N)` and `(g, N, N)`."""
-    dimensions = (((2,), (2 if transposed else 1,)), ((0,), (0,)))
+    r"""\(zW^\top\) if `transposed`, else \(zW\), of `(g, batch, N)` and `(g, N, N)`, or of one layer without `g`."""
+    stacked = tuple(range(weights.ndim - 2))
+    last = weights.ndim - 1
+    dimensions = (((last,), (last if transposed else last - 1,)), (stacked, stacked))
     if tier == "highest":
         return lax.dot_general(activities, weights, dimensions, precision=lax.Precision.HIGHEST)
     if tier == "tf32":
