@@ -16,10 +16,11 @@ from pcbench.adapters import KNOWN
 from pcbench.client import InProcess
 from pcbench.errors import AdapterError, UsageError, WorkerTimeoutError
 from pcbench.gating import harness as harnesses
+from pcbench.gating import measure
 from pcbench.gating.bench import Bench
 from pcbench.gating.outcome import Conformance
 from pcbench.gating.rows import ROWS, TASKS, Chosen, Row, Task, choose
-from pcbench.implementation import Capabilities
+from pcbench.implementation import Capabilities, Manifest
 from pcbench.problem import Problem
 from pcbench.subject import fitted
 
@@ -214,6 +215,15 @@ def test_the_measuring_program_prints_one_line(driver, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
     assert json.loads(done.stdout)["manifest"]["name"] == "numpy"
+
+
+def test_the_host_says_which_library_was_measured(monkeypatch):
+    """If this fails, figures of two commits of an adapter cannot be told from those of two versions of its library."""
+    monkeypatch.setattr(measure, "origin", lambda library: {"environment": "widgets", "commit": f"abc of {library}"})
+    manifest = Manifest(name="w", capabilities=Capabilities(), library="widgets", version="1.2")
+    host = measure._host(manifest)
+    assert host["versions"]["widgets"] == "1.2"
+    assert (host["environment"], host["library_commit"]) == ("widgets", "abc of widgets")
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------

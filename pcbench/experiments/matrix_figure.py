@@ -56,7 +56,7 @@ def matrix(columns: Sequence[Column]) -> Figure:
         for outcome, (colour, mark) in LOOKS.items()
         if outcome in met
     ]
-    figure.legend(handles=patches, loc="outside lower left", ncols=len(patches), fontsize=8, frameon=False)
+    figure.legend(handles=patches, loc="outside upper left", ncols=len(patches), fontsize=8, frameon=False)
     return figure
 
 

@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 
 from pcbench.calling import plain
-from pcbench.implementation import methods_of
+from pcbench.implementation import Manifest, methods_of
 from pcbench.loading import load
 from pcbench.network import Network
+from pcbench.provenance import origin
 from pcbench.worker import hardware
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -53,7 +54,7 @@ def main(path: str) -> dict[str, Any]:
         measured = measure(implementation, task)
         answer["tasks"][task["name"]] = {"import_seconds": imported, **measured}
     answer["loaded"], answer["shadowed"] = _origins(request["root"], request["sources"])
-    answer["host"] = _host()
+    answer["host"] = _host(implementation.manifest)
     return answer
 
 
@@ -169,11 +170,15 @@ def _origins(root: str, sources: list[str]) -> tuple[int, list[str]]:
     return inside, sorted(lies)
 
 
-def _host() -> dict[str, Any]:
+def _host(manifest: Manifest) -> dict[str, Any]:
+    """What the figures depend on beside the two commits; `library_commit` if its checkout is known."""
     names = ("numpy", "jax", "jaxlib", "torch")
     versions = {n: str(getattr(sys.modules[n], "__version__", "")) for n in names if n in sys.modules}
+    if manifest.library:
+        versions[manifest.library] = manifest.version
     host: dict[str, Any] = {"python": platform.python_version(), "versions": versions, "compile_cache": "cold"}
-    return {**host, **hardware()}
+    came = {"library_commit" if name == "commit" else name: value for name, value in origin(manifest.library).items()}
+    return {**host, **came, **hardware()}
 
 
 if __name__ == "__main__":
