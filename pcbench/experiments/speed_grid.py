@@ -296,8 +296,7 @@ def _chain(rows: int, width: int, dtype: str, tier: str) -> Callable[[int], Any]
 def _products_alone(point: Point, network: Network) -> Callable[[int], Any]:
     """The hidden layers' products of so many steps in the groups of the reference, and nothing else."""
     batch, tier = point["batch"], point["tier"]
-    groups = grouped(network, batch).hidden
-    hidden = jax.device_put(tuple(W[0] if len(W) == 1 else W for W in groups))  # a layer alone as the step has it
+    hidden = jax.device_put(grouped(network, batch).hidden)
     random, dtype = np.random.default_rng(3), np.dtype(point["dtype"])
     shapes = [(*W.shape[:-2], batch, point["width"]) for W in hidden]
     state = [jax.device_put(tuple(random.standard_normal(shape, dtype=dtype.type) for shape in shapes))]

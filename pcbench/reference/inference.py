@@ -26,6 +26,7 @@ from pcbench.reference.energy import output_loss
 from pcbench.reference.inference_groups import (
     GroupedActivities,
     GroupedPCN,
+    alone,
     grouped,
     grouped_activities,
     stacked,
@@ -37,7 +38,7 @@ from pcbench.reference.network import PCN
 class _Group(NamedTuple):
     r"""Hidden layers \(l+1 \dots l+g\) and what they predict from: weights `(g, N, N)`, the others `(g, 1, 1)`.
 
-    A layer alone has no leading axis: as a batched product of one, XLA's CPU compiler takes 8 % longer for it.
+    Of a layer alone, `(N, N)` and `()`: a batched product of one is 8 % slower with XLA's CPU compiler.
     """
 
     weights: jax.Array
@@ -78,10 +79,8 @@ def infer_grouped(
 ) -> GroupedActivities:
     """`infer` on a network and activities that are in groups already."""
     ends = network.ends
-    scalings, skips = ends.scalings[1:-1, None, None], ends.skips[:, None, None]
-    weights = [prepared(hidden, tier) for hidden in network.hidden]
-    layers = [_Group(w, scalings[i:j], skips[i:j]) for w, (i, j) in zip(weights, network.bounds, strict=True)]
-    layers = [_Group(*(part[0] for part in group)) if len(group.weights) == 1 else group for group in layers]
+    hidden = (prepared(weights, tier) for weights in network.hidden)
+    layers = [_Group(*group) for group in zip(hidden, network.scalings, network.skips, strict=True)]
     bottom = ends.bottom(input)
 
     def step(state: GroupedActivities) -> GroupedActivities:
@@ -140,18 +139,16 @@ def _step(
 ) -> GroupedActivities:
     """One simultaneous step; group after group, so that what one has made is still in the cache when it is used."""
     moved = []
-    below = (state.below[0][0] if state.below else state.top) - bottom  # the error of the layer below the next group
-    for k, (group, z) in enumerate(zip(layers, state.below, strict=True)):
-        following = state.below[k + 1][0] if k + 1 < len(layers) else state.top
-        alone = len(z) == 1
-        z = z[0] if alone else z
-        above = following if alone else jnp.concatenate([z[1:], following[None]])
+    lowest = [z if alone(z) else z[0] for z in state.below] + [state.top]
+    below = lowest[0] - bottom  # the error of the layer below the next group
+    for group, z, following in zip(layers, state.below, lowest[1:], strict=True):
+        single = alone(z)
+        above = following if single else jnp.concatenate([z[1:], following[None]])
         predicted, pull = _branch(network, group, z, tier)
         errors = above - group.skips * z - predicted
-        own = below if alone else jnp.concatenate([below[None], errors[:-1]])
-        z = z - step_size * (own - group.skips * errors - pull(errors))
-        moved.append(z[None] if alone else z)
-        below = errors if alone else errors[-1]
+        own = below if single else jnp.concatenate([below[None], errors[:-1]])
+        moved.append(z - step_size * (own - group.skips * errors - pull(errors)))
+        below = errors if single else errors[-1]
 
     def loss(top: jax.Array) -> jax.Array:
         return jnp.sum(network.precision * output_loss(network, network.output(top), target))
