@@ -102,28 +102,18 @@ def test_the_runs_of_layers_are_neighbours_and_differ_by_one_at_most():
 
 def test_the_rule_of_the_layout(monkeypatch):
     """If this fails, small problems compile large programs, or cores stand idle; the figures are in the docstring."""
-    monkeypatch.setattr(layout, "cores", lambda: 2)
     assert layout.groups_for(0, 64, 8) == 0
     assert layout.groups_for(1, 64, 8) == 1
     assert layout.groups_for(6, 7, 5) == 1  # of the size of a law's problem
     assert layout.groups_for(14, 32, 16) == 1
     assert layout.groups_for(126, 32, 16) == 8
+    assert layout.groups_for(126, 64, 4) == 8
     assert layout.groups_for(14, 128, 2) == 14  # each worth a product of its own
     assert layout.groups_for(126, 128, 256) == 126
     assert layout.groups_for(126, 512, 1) == 1  # products with a vector
-    monkeypatch.setattr(layout, "cores", lambda: 1)
-    assert layout.groups_for(126, 128, 256) == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert layout.groups_for(126, 128, 256) == 1
     assert layout.groups_for(126, 2048, 1024) == 8
-
-
-def test_the_cores_are_those_the_process_was_given(monkeypatch):
-    """If this fails, a worker with one thread is laid out for all cores of the machine."""
-    monkeypatch.setenv("NPROC", "1")
-    assert layout.cores() == 1
-    monkeypatch.setenv("NPROC", "")
-    assert layout.cores() >= 1
 
 
 def test_new_values_of_equal_shape_do_not_retrace():
@@ -203,13 +193,12 @@ def test_cutting_copies_no_weights_of_groups_of_one():
 @pytest.mark.parametrize(
     ("width", "depth", "batch"), [(512, 4, 256), (512, 16, 64), (256, 4, 256), (128, 16, 512), (64, 32, 256)]
 )
-def test_inference_holds_weights_once_and_activities_four_times_at_most(monkeypatch, width, depth, batch):
+def test_inference_holds_weights_once_and_activities_four_times_at_most(width, depth, batch):
     """If this fails, weights are copied, or activities that are given away are not overwritten.
 
     The bytes are those the compiler planned: what it is given, what it gives back and what is not the same buffer, and
     all arrays between, with no word about time.
     """
-    monkeypatch.setattr(layout, "cores", lambda: 2)
     problem = Problem(
         input_dim=8, width=width, depth=depth, output_dim=4, batch=batch, activation="tanh", residual=True,
         dtype="float32",

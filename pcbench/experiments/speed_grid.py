@@ -15,6 +15,7 @@ own with its own loop: a step is the difference of two calls over the difference
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,9 +36,10 @@ from pcbench.experiments.sweep import Point
 from pcbench.experiments.table import Row
 from pcbench.network import Network
 from pcbench.parameterisation import layer_scalings
+from pcbench.placing import available
 from pcbench.reference.inference import settle_grouped
 from pcbench.reference.inference_groups import feedforward, grouped
-from pcbench.reference.layout import TIERS, cores, prepared, product
+from pcbench.reference.layout import TIERS, prepared, product
 
 INPUT_DIM, OUTPUT_DIM, STEP_SIZE = 40, 10, 0.05
 _SQUARES = (1024, 1536)
@@ -153,8 +155,9 @@ class Measure:
 def where() -> str:
     """The device, the cores, the versions and the day of a run, in a sentence."""
     device, today = jax.devices()[0], datetime.now(UTC).date()
+    cores = os.environ.get("NPROC") or len(available())  # XLA's CPU client reads NPROC before it looks
     return (
-        f"{device.device_kind} ({device.platform}, {cores()} cores for the host), {platform.platform()}, Python "
+        f"{device.device_kind} ({device.platform}, {cores} cores for the host), {platform.platform()}, Python "
         f"{platform.python_version()}, JAX {jax.__version__}, {today}. Operations of a step are those of its matrix "
         "products, 4B((L-2)N² + NK); GEMM is the machine's best large product in the same run, own shape one of "
         "(B, N) by (N, N) over and over, products alone those of the hidden layers in the reference's groups with "

@@ -7,7 +7,6 @@ each, or anything between: `groups` batched products of neighbouring layers.
 from __future__ import annotations
 
 import itertools
-import os
 from typing import Literal
 
 import jax
@@ -28,8 +27,7 @@ TIERS = ("highest", "tf32", "bfloat16")
 
 _ALONE = 1 << 17  # operations of a layer's step from which it is a product of its own
 _GROUPS = 8
-_WORTH = ((1 << 22, _GROUPS), (1 << 21, 2))  # operations of a step, and the groups they are worth
-_BATCH = 8
+_WORTH = 1 << 21  # operations of a step from which its layers go in groups
 _FULL = 1024
 _STRIDE = 32
 
@@ -48,14 +46,14 @@ def groups_for(layers: int, width: int, batch: int) -> int:
     product one after another, each on as many cores as its shape is worth, which is one for small layers.  So a layer
     goes alone where it is worth the microseconds that a product of its own costs.  Measured with JAX 0.10.2 on two
     cores in float32, ms a step alone and in the best of 1, 2 and 8 groups: 13.7 and 14.4 at N = 512, L = 16, B = 256;
-    1.10 and 1.20 at N = 128, L = 16, B = 256; 25.9 and 30.3 at N = 512, L = 128, B = 16; 0.048 and 0.097 at N = 128,
-    L = 16, B = 2; 0.138 and 0.273 at N = 32, L = 16, B = 256, but 0.54 and 0.43 at N = 32, L = 128, B = 64, and below
-    `_ALONE` operations 0.244 and 0.095, with 8 groups, at N = 32, L = 128, B = 16.  Products that do not wait for each
-    other run at the same time, so many small layers go in eight groups, and few in one: 0.020, 0.020, 0.033 with 1, 2
-    and 8 at N = 32, L = 16, B = 16.  A product with a vector reads the weights no faster on two cores: 0.62 in one
-    group and 0.93 alone at N = 512, L = 16, B = 1; 0.66 and 0.38 at N = 128, L = 128, but compiled in 2 s.  On one core
-    a layer alone is 8 to 17 % faster from a million operations on, which is not taken: the workers of a check have one,
-    and there compilation counts, 0.8 and 0.3 s at L = 128.  `pcbench speed --groups 1,2,8,126` measures them anew.
+    1.10 and 1.20 at N = 128, L = 16, B = 256; 18.3 and 26.2 at N = 512, L = 128, B = 16; 0.048 and 0.097 at N = 128,
+    L = 16, B = 2; 0.138 and 0.273 at N = 32, L = 16, B = 256; but 0.234 and 0.106 at N = 64, L = 128, B = 4.  Alone or
+    not, 126 layers compile in 0.6 s.  Products that do not wait for each other run at the same time, so many layers
+    below `_ALONE` go in eight groups, and few in one: 0.086 and 0.22 with 8 and 1 at N = 32, L = 128, B = 16, and 0.033
+    and 0.020 at L = 16.  One core agrees: 25.9 alone and 29.0 in one group at N = 512, L = 16, B = 256.  A product with
+    a vector is none of two matrices, reads the weights no faster on two cores and compiles in a time of its own, 1.6 s
+    for 126 alone: 0.55 ms in one group and 0.86 alone at N = 512, L = 16, and 5.8 and 6.3 at L = 128, but 0.61 and 0.34
+    at N = 128, L = 128.  `pcbench speed --groups 1,2,8,126` measures them anew.
 
     *GPU.*  A layer does not fill the device below `_FULL` units, and a launch costs as much as a small product: one
     batched product.  Above, a layer fills it alone, and groups keep what lies between the products small.
@@ -65,20 +63,11 @@ def groups_for(layers: int, width: int, batch: int) -> int:
     if jax.default_backend() != "cpu":
         return 1 if width < _FULL else min(layers, _GROUPS)
     work = 4 * batch * width * width
-    if cores() == 1 or batch == 1:
+    if batch == 1:
         return 1
     if work >= _ALONE:
         return layers
-    if batch < _BATCH:
-        return 1
-    return min(layers, next((groups for least, groups in _WORTH if layers * work >= least), 1))
-
-
-def cores() -> int:
-    """Cores that XLA's CPU client has, which reads NPROC before it looks."""
-    told = os.environ.get("NPROC", "")
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(told) if told.isdecimal() and int(told) else available
+    return min(layers, _GROUPS) if layers * work >= _WORTH else 1
 
 
 def strides() -> int:
