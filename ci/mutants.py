@@ -6,6 +6,7 @@
     python ci/mutants.py --named --kind architectures   # mutants by the laws that must kill them alone; printed
     python ci/mutants.py --named --through-worker       # the same in workers, as `pcbench check` runs them
     python ci/mutants.py --kind architectures  # CNNs and transformers, smoke profile; ci/kill-matrix-architectures.*
+    python ci/mutants.py --journal FILE        # notes every implementation in FILE, and goes on where it stopped
 
 Exit code 1 if a mutant survives, a law that should kill a mutant does not, a mutant breaks down instead of answering
 wrongly (void), a correct implementation fails, or a law kills nothing.
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import hashlib
 import importlib
 import io
 import json
@@ -34,7 +36,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ from pcbench.adapters.numpy import NumpyPCN
 from pcbench.architecture_problem import AnyProblem, problem_from_line
 from pcbench.errors import ImplementationError
 from pcbench.evidence import BROKEN, Verdict, Worst, merge
+from pcbench.journal import fingerprint
 from pcbench.judging import open_subject
 from pcbench.laws import REGISTRY, Law, Measurement, ladders
 from pcbench.profiles import Profile, profile
@@ -74,6 +77,48 @@ class Row:
     def with_outcome(self, *outcomes: str) -> list[str]:
         """The laws with one of these outcomes, in the order of the registry."""
         return [law for law in REGISTRY if self.outcomes.get(law) in outcomes]
+
+
+class Journal:
+    """The rows of a run as they are made, one JSON line each, for a run of the same settings and sources to go on.
+
+    Without a `path` nothing is kept.  A line that was torn by a kill is ignored, and so is a file of other sources.
+    """
+
+    def __init__(self, path: Path | None, settings: Mapping[str, Any]) -> None:
+        self._path, self._rows = path, dict[str, Row]()
+        if path is None:
+            return
+        digest = hashlib.sha256(json.dumps([fingerprint(str(Path(__file__))), settings], sort_keys=True).encode())
+        for source in sorted((ROOT / "tests" / "mutants").glob("*.py")):
+            digest.update(source.read_bytes())
+        header = json.dumps(digest.hexdigest())
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        if lines[:1] != [header]:
+            path.write_text(header + "\n", encoding="utf-8")
+            return
+        for line in lines[1:]:
+            with contextlib.suppress(ValueError):
+                task, row = json.loads(line)
+                self._rows[task] = Row(**row)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")  # what a kill has torn takes no later line with it
+
+    def known(self, task: tuple[Any, ...]) -> Row | None:
+        """The row of this task if it has been made before."""
+        return self._rows.get(self._name(task))
+
+    def add(self, task: tuple[Any, ...], row: Row) -> Row:
+        """The row, which is on disk now."""
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([self._name(task), asdict(row)]) + "\n")
+        return row
+
+    @staticmethod
+    def _name(task: tuple[Any, ...]) -> str:
+        name, laws = task[:2]
+        return f"{name} {next(iter(laws), '')}" if name == "control" else name
 
 
 # ---- judging, in a process of its own -----------------------------------------------------------------------------
@@ -252,17 +297,20 @@ def end_with_the_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def in_processes(workers: int, tasks: list[tuple[Any, ...]]) -> Iterable[Row]:
+def in_processes(workers: int, tasks: list[tuple[Any, ...]], journal: Journal) -> Iterable[Row]:
     """`judge_row` of every task as it ends, in so many processes, or in this one for 0."""
+    known = {index: row for index, task in enumerate(tasks) if (row := journal.known(task)) is not None}
+    yield from known.values()
+    tasks = [task for index, task in enumerate(tasks) if index not in known]
     if workers < 1:
-        yield from (judge_row(*task) for task in tasks)
+        yield from (journal.add(task, judge_row(*task)) for task in tasks)
         return
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_the_parent) as pool:
-        running: list[Future[Row]] = [pool.submit(judge_row, *task) for task in tasks]
+        running: dict[Future[Row], tuple[Any, ...]] = {pool.submit(judge_row, *task): task for task in tasks}
         for done in as_completed(running):
-            yield done.result()
+            yield journal.add(running[done], done.result())
 
 
 def laws_of(kind: str) -> list[str]:
@@ -277,16 +325,16 @@ def names_of(kind: str) -> list[str]:
     return [n for n in (*package.MUTANTS, *package.ODD) if (n in others) == (kind != "mlp")]
 
 
-def run_control(kind: str, how: Profile, seed: int, workers: int) -> Row:
+def run_control(kind: str, how: Profile, seed: int, workers: int, journal: Journal) -> Row:
     """Every law of a kind on the unmodified implementation, with the methods it called."""
     control = Row("control")
-    for part in in_processes(workers, [("control", {law: None}, how, seed) for law in laws_of(kind)]):
+    for part in in_processes(workers, [("control", {law: None}, how, seed) for law in laws_of(kind)], journal):
         for name in ("outcomes", "problems", "messages", "calls", "asked", "seconds"):
             getattr(control, name).update(getattr(part, name))
     return control
 
 
-def run_all(names: list[str], control: Row, how: Profile, seed: int, workers: int) -> list[Row]:
+def run_all(names: list[str], control: Row, how: Profile, seed: int, workers: int, journal: Journal) -> list[Row]:
     """Every named implementation by every law that may see a difference from the control."""
     tasks = []
     for name in names:
@@ -301,7 +349,7 @@ def run_all(names: list[str], control: Row, how: Profile, seed: int, workers: in
     # Mutants before variants, and the longest first, so that no process waits at the end.
     tasks.sort(key=lambda task: (task[0] in catalogue().ODD, None not in task[1].values(), -len(task[1])))
     rows, mutants = [], catalogue().MUTANTS
-    for count, row in enumerate(in_processes(workers, tasks), start=1):
+    for count, row in enumerate(in_processes(workers, tasks, journal), start=1):
         for law in control.outcomes:
             row.outcomes.setdefault(law, "untouched")
         rows.append(row)
@@ -317,7 +365,7 @@ def run_named(names: list[str], kind: str, how: Profile, seed: int, workers: int
     mutants = {name: m for name, m in catalogue().MUTANTS.items() if name in names}
     tasks = [(name, dict.fromkeys(m.expected), how, seed, worker) for name, m in mutants.items()]
     killing, survived = set[str](), list[str]()
-    for count, row in enumerate(in_processes(workers, tasks), start=1):
+    for count, row in enumerate(in_processes(workers, tasks, Journal(None, {})), start=1):
         killing |= set(row.with_outcome("fail"))
         survived += [f"{row.name} survives {law}: {out}" for law, out in row.outcomes.items() if out != "fail"]
         print(
@@ -470,6 +518,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--through-worker", action="store_true", help="with --named: each mutant in a worker of its own"
     )
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="note every row there, and go on from it")
     parser.add_argument("--output", type=Path, default=ROOT / "ci", help="folder of the two files (default: ci)")
     options = parser.parse_args(arguments)
     how, began = replace(profile(options.profile or PROFILES[options.kind]), shrink=False), time.perf_counter()
@@ -477,13 +526,16 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"--only {', '.join(sorted(unknown))}: needed one of {', '.join(known[options.kind])}")
 
+    if options.journal and options.named:
+        parser.error("--journal keeps whole rows: leave out --named")
     if options.through_worker and not options.named:
         parser.error("--through-worker judges each mutant by the laws that must kill it: add --named")
 
     names = options.only or known[options.kind]
     if options.named:
         return run_named(names, options.kind, how, options.seed, options.workers, options.through_worker)
-    control = run_control(options.kind, how, options.seed, options.workers)
+    journal = Journal(options.journal, {"kind": options.kind, "profile": asdict(how), "seed": options.seed})
+    control = run_control(options.kind, how, options.seed, options.workers, journal)
     print(f"control: {len(control.with_outcome('pass'))} laws pass, {sum(control.seconds.values()):.0f} s", flush=True)
     for law in sorted(control.seconds, key=lambda law: -control.seconds[law])[:10]:
         print(f"    {law:50s} {control.seconds[law]:.1f} s", flush=True)
@@ -492,7 +544,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(broken))
         return 1
 
-    rows = run_all(names, control, how, options.seed, options.workers)
+    rows = run_all(names, control, how, options.seed, options.workers, journal)
     found = complaints(control, rows, complete=not options.only)
     if options.only:
         for row in rows:

@@ -118,6 +118,19 @@ def test_what_leaks_from_one_problem_to_the_next_shows_and_can_be_kept_apart(tmp
     assert [v.outcome for v in report.verdicts] == [outcome]
 
 
+def test_first_weights_that_are_kept_show_although_every_example_has_a_fresh_process(tmp_path):
+    """If this fails, an adapter that names all its contexts alike passes wherever it is asked about one network only.
+
+    It answers the same question twice in the same way, so that only a process which has not heard of the first network
+    tells.
+    """
+    adapter = tmp_path / "keeps.py"
+    adapter.write_text(KEEPS_ITS_FIRST_WEIGHTS)
+    laws = ["contract.deterministic", "contract.deterministic-across-processes"]
+    report = runner.run(str(adapter), profile="smoke", seed=1, laws=laws, isolation="example", journal_dir=None)
+    assert {v.law: v.outcome for v in report.verdicts} == dict(zip(laws, ("pass", "fail"), strict=True))
+
+
 @pytest.mark.parametrize("option", [{"cpu_limit": 1.0}, {"memory_limit": 1}, {"isolation": "law"}])
 def test_limits_need_a_process_of_its_own(option):
     """If this fails, a limit is accepted that nothing keeps."""

@@ -93,6 +93,25 @@ def test_a_survivor_is_reported():
     assert any("variant prints fails" in text for text in program["complaints"](control, [wrong], False))
 
 
+def test_a_run_goes_on_from_its_journal_and_not_from_that_of_other_settings(tmp_path):
+    """An hour of judgements would be lost with an interrupted run, or taken for those of other laws or problems."""
+    program = runpy.run_path(str(Path(__file__).parent.parent / "ci" / "mutants.py"))
+    journal, row = program["Journal"], program["Row"]("half-lost", outcomes={"energy.matches-definition": "fail"})
+    path, task, laws = tmp_path / "journal", ("half-lost", {}, None, 1), ("energy.a", "energy.b")
+    assert journal(path, {"seed": 1}).known(task) is None
+    journal(path, {"seed": 1}).add(task, row)
+    for law in laws:
+        journal(path, {"seed": 1}).add(("control", {law: None}, None, 1), program["Row"]("control", {law: "pass"}))
+    path.write_text(path.read_text() + '["torn", {"na')
+    again = journal(path, {"seed": 1})
+    assert again.known(task) == row
+    assert [again.known(("control", {law: None}, None, 1)).outcomes for law in laws] == [{n: "pass"} for n in laws]
+    assert list(program["in_processes"](0, [task], again)) == [row]  # judged by nobody: there is no such profile
+    again.add(("prints", {}), program["Row"]("prints"))
+    assert journal(path, {"seed": 1}).known(("prints", {})) == program["Row"]("prints")
+    assert journal(path, {"seed": 2}).known(task) is None
+
+
 def test_the_control_passes_quickly():
     """The base of the mutants is wrong itself, so their deaths prove nothing."""
     judged = 0

@@ -80,6 +80,20 @@ class SeedOfTheProcess(NumpyPCN):
 
 
 @mutant(
+    "first-of-its-shape",
+    "The energy is that of the first network of such widths, as with a name for each shape that is taken ever after.",
+    "contract.deterministic-across-processes",
+)
+class FirstOfItsShape(NumpyPCN):
+    def __init__(self):
+        self.first: dict[tuple, tuple] = {}
+
+    def energy(self, network, input, target, activities):
+        kept = self.first.setdefault((network.dims, network.dtype), network.weights)  # wrong: not these weights
+        return super().energy(network.with_weights(kept), input, target, activities)
+
+
+@mutant(
     "input-overwritten",
     "Inference updates the caller's activities in place.",
     "contract.inputs-unmodified",
