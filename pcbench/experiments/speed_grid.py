@@ -40,6 +40,7 @@ from pcbench.placing import available
 from pcbench.reference.inference import settle_grouped
 from pcbench.reference.inference_groups import feedforward, grouped
 from pcbench.reference.layout import TIERS, prepared, product
+from pcbench.reference.orientation import Product, orientation_for, products, turned
 
 INPUT_DIM, OUTPUT_DIM, STEP_SIZE = 40, 10, 0.05
 _SQUARES = (1024, 1536)
@@ -297,21 +298,22 @@ def _chain(rows: int, width: int, dtype: str, tier: str) -> Callable[[int], Any]
 
 
 def _products_alone(point: Point, network: Network) -> Callable[[int], Any]:
-    """The hidden layers' products of so many steps in the groups of the reference, and nothing else."""
+    """The hidden layers' products of so many steps, grouped and written as those of the reference, and nothing else."""
     batch, tier = point["batch"], point["tier"]
     hidden = jax.device_put(grouped(network, batch).hidden)
+    orientation = orientation_for(hidden, batch, tier)
     random, dtype = np.random.default_rng(3), np.dtype(point["dtype"])
     shapes = [(*W.shape[:-2], batch, point["width"]) for W in hidden]
-    state = [jax.device_put(tuple(random.standard_normal(shape, dtype=dtype.type) for shape in shapes))]
+    start = (random.standard_normal(shape, dtype=dtype.type) for shape in shapes)
+    state = [jax.device_put(tuple(turned(z, orientation) for z in start))]
 
-    def step(_: Any, activities: tuple[jax.Array, ...], factors: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
-        forward = [product(z, W, transposed=True, tier=tier) for z, W in zip(activities, factors, strict=True)]
-        return tuple(product(p, W, transposed=False, tier=tier) for p, W in zip(forward, factors, strict=True))
+    def step(_: Any, activities: tuple[jax.Array, ...], pairs: Sequence[Sequence[Product]]) -> tuple[jax.Array, ...]:
+        return tuple(backward(forward(z)) for z, (forward, backward) in zip(activities, pairs, strict=True))
 
     @functools.partial(jax.jit, donate_argnums=1)
     def loop(hidden: tuple[jax.Array, ...], activities: tuple[jax.Array, ...], steps: Any) -> tuple[jax.Array, ...]:
-        factors = [prepared(W, tier) for W in hidden]
-        return lax.fori_loop(0, steps, functools.partial(step, factors=factors), activities)
+        pairs = [products(prepared(W, tier), tier, orientation) for W in hidden]
+        return lax.fori_loop(0, steps, functools.partial(step, pairs=pairs), activities)
 
     def run(steps: int) -> Any:
         state[0] = loop(hidden, state[0], jnp.asarray(steps))

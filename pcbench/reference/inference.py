@@ -8,11 +8,12 @@ the activation, the errors, the update.  So the step is written out here, the on
 and reverse mode is left the activation and the output layer: differentiating the energy as a whole puts the scaling of
 a layer in front of its transposed product, which costs an array more, and the top layer into a pad and an addition.
 Layers do not depend on each other within a step; how many are one batched product is a question of speed alone, which
-`pcbench.reference.layout` answers.
+`pcbench.reference.layout` answers, and on which side of it the weights stand one for `pcbench.reference.orientation`.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,17 +32,19 @@ from pcbench.reference.inference_groups import (
     grouped_activities,
     stacked,
 )
-from pcbench.reference.layout import Tier, prepared, product, strides
+from pcbench.reference.layout import Tier, prepared, strides
 from pcbench.reference.network import PCN
+from pcbench.reference.orientation import Product, orientation_for, products, turned
 
 
 class _Group(NamedTuple):
-    r"""Hidden layers \(l+1 \dots l+g\) and what they predict from: weights `(g, N, N)`, the others `(g, 1, 1)`.
+    r"""Hidden layers \(l+1 \dots l+g\): the products by their weights, and scalings and skips `(g, 1, 1)`.
 
-    Of a layer alone, `(N, N)` and `()`: a batched product of one is 8 % slower with XLA's CPU compiler.
+    Of a layer alone, scalings and skips are `()`: a batched product of one is 8 % slower with XLA's CPU compiler.
     """
 
-    weights: jax.Array
+    forward: Product
+    backward: Product
     scalings: jax.Array
     skips: jax.Array
 
@@ -79,14 +82,17 @@ def infer_grouped(
 ) -> GroupedActivities:
     """`infer` on a network and activities that are in groups already."""
     ends = network.ends
-    hidden = (prepared(weights, tier) for weights in network.hidden)
-    layers = [_Group(*group) for group in zip(hidden, network.scalings, network.skips, strict=True)]
-    bottom = ends.bottom(input)
+    orientation = orientation_for(network.hidden, input.shape[0], tier)
+    pairs = (products(prepared(weights, tier), tier, orientation) for weights in network.hidden)
+    factors = zip(pairs, network.scalings, network.skips, strict=True)
+    layers = [_Group(*pair, scalings, skips) for pair, scalings, skips in factors]
+    turn = functools.partial(turned, orientation=orientation)
+    bottom = turn(ends.bottom(input))
 
     def step(state: GroupedActivities) -> GroupedActivities:
-        return _step(ends, layers, bottom, target, state, step_size, tier)
+        return _step(ends, layers, bottom, target, state, step_size, turn)
 
-    return _repeat(step, steps, activities)
+    return jax.tree.map(turn, _repeat(step, steps, jax.tree.map(turn, activities)))
 
 
 @counted_jit(static=("groups", "tier"))
@@ -135,7 +141,7 @@ def _step(
     target: jax.Array,
     state: GroupedActivities,
     step_size: jax.Array,
-    tier: Tier,
+    turn: Callable[[jax.Array], jax.Array],
 ) -> GroupedActivities:
     """One simultaneous step; group after group, so that what one has made is still in the cache when it is used."""
     moved = []
@@ -144,32 +150,27 @@ def _step(
     for group, z, following in zip(layers, state.below, lowest[1:], strict=True):
         single = alone(z)
         above = following if single else jnp.concatenate([z[1:], following[None]])
-        predicted, pull = _branch(network, group, z, tier)
+        predicted, pull = _branch(network, group, z)
         errors = above - group.skips * z - predicted
         own = below if single else jnp.concatenate([below[None], errors[:-1]])
         moved.append(z - step_size * (own - group.skips * errors - pull(errors)))
         below = errors if single else errors[-1]
 
     def loss(top: jax.Array) -> jax.Array:
-        return jnp.sum(network.precision * output_loss(network, network.output(top), target))
+        return jnp.sum(network.precision * output_loss(network, network.output(turn(top)), target))
 
     return GroupedActivities(tuple(moved), state.top - step_size * (below + jax.grad(loss)(state.top)))
 
 
-def _branch(
-    network: PCN, group: _Group, z: jax.Array, tier: Tier
-) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
+def _branch(network: PCN, group: _Group, z: jax.Array) -> tuple[jax.Array, Product]:
     r"""\(f_l(z_{l-1})\) without the skip, and the map that pulls errors back through it; of the shape of `z`."""
     phi = ACTIVATIONS[network.activation]
     if network.placement == "before-weight":
         activated, derivative = jax.vjp(phi, z)
-        predicted = group.scalings * product(activated, group.weights, transposed=True, tier=tier)
-        return predicted, lambda e: derivative(group.scalings * product(e, group.weights, transposed=False, tier=tier))[
-            0
-        ]
-    drive = group.scalings * product(z, group.weights, transposed=True, tier=tier)
-    predicted, derivative = jax.vjp(phi, drive)
-    return predicted, lambda e: group.scalings * product(derivative(e)[0], group.weights, transposed=False, tier=tier)
+        predicted = group.scalings * group.forward(activated)
+        return predicted, lambda e: derivative(group.scalings * group.backward(e))[0]
+    predicted, derivative = jax.vjp(phi, group.scalings * group.forward(z))
+    return predicted, lambda e: group.scalings * group.backward(derivative(e)[0])
 
 
 def _repeat(

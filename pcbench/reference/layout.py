@@ -25,7 +25,8 @@ Tier = Literal["highest", "tf32", "bfloat16"]
 TIERS = ("highest", "tf32", "bfloat16")
 
 
-_ALONE = 1 << 17  # operations of a layer's step from which it is a product of its own
+ALONE = 1 << 17
+"""Operations of a layer's step from which it is a product of its own on a CPU."""
 _GROUPS = 8
 _WORTH = 1 << 21  # operations of a step from which its layers go in groups
 _FULL = 1024
@@ -49,7 +50,7 @@ def groups_for(layers: int, width: int, batch: int) -> int:
     1.10 and 1.20 at N = 128, L = 16, B = 256; 18.3 and 26.2 at N = 512, L = 128, B = 16; 0.048 and 0.097 at N = 128,
     L = 16, B = 2; 0.138 and 0.273 at N = 32, L = 16, B = 256; but 0.234 and 0.106 at N = 64, L = 128, B = 4.  Alone or
     not, 126 layers compile in 0.6 s.  Products that do not wait for each other run at the same time, so many layers
-    below `_ALONE` go in eight groups, and few in one: 0.086 and 0.22 with 8 and 1 at N = 32, L = 128, B = 16, and 0.033
+    below `ALONE` go in eight groups, and few in one: 0.086 and 0.22 with 8 and 1 at N = 32, L = 128, B = 16, and 0.033
     and 0.020 at L = 16.  One core agrees: 25.9 alone and 29.0 in one group at N = 512, L = 16, B = 256.  A product with
     a vector is none of two matrices, reads the weights no faster on two cores and compiles in a time of its own, 1.6 s
     for 126 alone: 0.55 ms in one group and 0.86 alone at N = 512, L = 16, and 5.8 and 6.3 at L = 128, but 0.61 and 0.34
@@ -65,7 +66,7 @@ def groups_for(layers: int, width: int, batch: int) -> int:
     work = 4 * batch * width * width
     if batch == 1:
         return 1
-    if work >= _ALONE:
+    if work >= ALONE:
         return layers
     return min(layers, _GROUPS) if layers * work >= _WORTH else 1
 
