@@ -75,7 +75,9 @@ def test_the_rule_of_the_orientation(monkeypatch):
     """If this fails, weights are held twice where that makes inference slower; the figures are in the docstring."""
     assert orientation_for(hidden(2, 2048), 16, "highest") == "units-first"
     assert orientation_for(hidden(2, 256), 2, "highest") == "copied"
-    assert orientation_for(hidden(126, 512), 16, "highest") == "plain"  # the copy is read from memory
+    assert orientation_for(hidden(2, 512), 16, "highest") == "units-first"
+    assert orientation_for(hidden(2, 512), 8, "highest") == "plain"
+    assert orientation_for(hidden(14, 512), 16, "highest") == "plain"  # the copy is read from farther away
     assert orientation_for(hidden(14, 2048, "float64"), 16, "highest") == "plain"
     assert orientation_for(hidden(2, 2048), 256, "highest") == "plain"  # nothing to gain
     assert orientation_for(hidden(2, 2048), 1, "highest") == "plain"

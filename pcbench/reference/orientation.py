@@ -25,8 +25,8 @@ r"""How the products of a network are written.
 """
 
 _SAMPLES = 32
-_UNITS = 1024
-_NEAR, _FAR = 1 << 21, 1 << 29  # bytes of weights and copy that are read as fast as the weights alone
+_COPIED = 1 << 21  # bytes of weights and copy up to which both are read as fast as the weights alone
+_UNITS = ((1024, 2, 1 << 29), (512, 16, 1 << 22))  # from this width and batch on, the same for `units-first`
 
 Product = Callable[[jax.Array], jax.Array]
 
@@ -36,9 +36,9 @@ def orientation_for(hidden: Sequence[Any], batch: int, tier: Tier) -> Orientatio
 
     Measured on two cores of a Xeon with 2 MiB of second-level cache each, JAX 0.10.2, float32, ms a step as `plain`,
     `copied` and `units-first`: 5.6, 7.6 and 3.1 at N = 2048, L = 4, B = 16; 11.4, - and 7.7 at N = 1024, L = 16,
-    B = 16; 2.1, - and 1.1 at N = 1024, L = 4, B = 32, but 0.22, 0.23 and 0.18 at N = 512; 0.030, 0.015 and 0.031 at
+    B = 16; 0.45, - and 0.37 at N = 512, L = 4, B = 32, but 0.12, 0.12 and 0.12 at B = 4; 0.030, 0.015 and 0.031 at
     N = 256, L = 4, B = 2; 0.037, 0.025 and 0.056 at N = 128, L = 16, B = 2.  With 256 samples all three are alike.  The
-    copy is another array to read: 22, 38 and 37 at N = 512, L = 128, B = 16, and 94, - and 139 at N = 2048, L = 16,
+    copy is another array to read: 3.6, - and 5.4 at N = 512, L = 32, B = 16, and 94, - and 139 at N = 2048, L = 16,
     B = 16 in float64.
     """
     single = bool(hidden) and all(weights.ndim == 2 for weights in hidden)
@@ -47,9 +47,9 @@ def orientation_for(hidden: Sequence[Any], batch: int, tier: Tier) -> Orientatio
     width, both = hidden[0].shape[0], 2 * sum(weights.size * weights.dtype.itemsize for weights in hidden)
     if 4 * batch * width**2 < ALONE:
         return "plain"  # where compiling is what takes the time
-    if width >= _UNITS and both <= _FAR:
+    if any(width >= least and batch >= samples and both <= most for least, samples, most in _UNITS):
         return "units-first"
-    return "copied" if both <= _NEAR else "plain"
+    return "copied" if both <= _COPIED else "plain"
 
 
 def turned(array: Any, orientation: Orientation) -> jax.Array:
