@@ -17,7 +17,7 @@ from pcbench.experiments.speed_timing import long_enough, step_seconds
 from pcbench.experiments.table import read_rows
 from pcbench.problem import Problem
 from pcbench.reference import equilibrium_linear
-from pcbench.reference.inference import settle
+from pcbench.reference.inference import infer
 from pcbench.reference.inference_groups import grouped
 from pcbench.reference.network import PCN
 
@@ -84,7 +84,8 @@ def test_plain_code_computes_what_the_reference_does(activation):
         plain = speed_plain.program(
             network.weights, p.input(), p.target(), z, 0.05, scalings=network.scalings, activation=activation, steps=6
         )
-        ours = settle(PCN.from_network(network), p.input(), p.target(), np.stack(z), 6, 0.05)
+        arrays = map(jnp.asarray, (p.input(), p.target(), np.stack(z), 6, 0.05))
+        ours = infer(PCN.from_network(network), *arrays)
     assert np.abs(np.stack(plain) - np.asarray(ours)).max() < 1e-13
 
 

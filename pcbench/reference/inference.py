@@ -95,25 +95,6 @@ def infer_grouped(
     return jax.tree.map(turn, _repeat(step, steps, jax.tree.map(turn, activities)))
 
 
-@counted_jit(static=("groups", "tier"))
-def settle(
-    network: PCN,
-    input: Any,
-    target: Any,
-    activities: Any,
-    steps: Any,
-    step_size: Any,
-    *,
-    groups: int | None = None,
-    tier: Tier = "highest",
-) -> jax.Array:
-    """`infer` as a program of its own; `settle.well` compiles it for speed whatever its size.
-
-    It cuts weights and activities into groups and so holds both twice; where that matters, `settle_grouped` does not.
-    """
-    return infer(network, input, target, activities, steps, step_size, groups=groups, tier=tier)
-
-
 @counted_jit(static=("tier",), donate=("activities",))
 def settle_grouped(
     network: GroupedPCN,

@@ -5,7 +5,8 @@ as `(L-2, N, N)` and multiplies by eight groups of them holds them twice, and on
 `(L-1, batch, N)` holds those twice.  So both are cut before the program and put together after it, if anybody needs
 them so: the program takes the pieces and overwrites those of the activities.  Besides, XLA's CPU compiler plans three
 arrays for every hidden layer, the activation and the two products, and does not use those of one group again for the
-next: with JAX 0.10.2 weights once and activities up to four times, whichever scheduler it is told to use.
+next: with JAX 0.10.2 weights once and activities up to four times, whichever scheduler it is told to use; and weights
+twice where `pcbench.reference.orientation` has them copied.
 """
 
 from __future__ import annotations
