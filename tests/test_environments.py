@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pcbench import adapters, environment_making, environments, provenance, runner
+from pcbench import adapters, environment_making, environments, interpreters, provenance, runner
 from pcbench.adapters import KNOWN, AdapterEntry
 from pcbench.cli import main
 from pcbench.client import WorkerClient
@@ -187,11 +187,11 @@ def test_the_first_python_that_runs_and_fits_is_taken(tmp_path, monkeypatch):
     good = python(tmp_path / "b" / "python3.12", version=(3, 12, 7))
     monkeypatch.setenv("PATH", os.pathsep.join(str(tmp_path / name) for name in "ab"))
     monkeypatch.setattr(sys, "executable", old)
-    found = environment_making.suitable(ENVIRONMENTS["ngclearn"])
+    found = interpreters.suitable(ENVIRONMENTS["ngclearn"])
     assert (found.path, found.version) == (good, (3, 12, 7))
     os.remove(good)
     with pytest.raises(UsageError) as caught:
-        environment_making.suitable(ENVIRONMENTS["ngclearn"])
+        interpreters.suitable(ENVIRONMENTS["ngclearn"])
     text = str(caught.value)
     assert "needs Python 3.12 or later" in text
     assert "numpy>=2.5.2" in text
@@ -205,7 +205,7 @@ def test_pcbench_s_own_python_comes_first_if_it_fits(monkeypatch, tmp_path):
     """If this fails, another Python of PATH is taken without need."""
     monkeypatch.setenv("PATH", str(tmp_path))
     own = replace(ENVIRONMENTS["torch"], python=(3, 10), below=None)
-    found = environment_making.suitable(own)
+    found = interpreters.suitable(own)
     assert found.path == sys.executable
     assert found.version == sys.version_info[:3]
 
@@ -222,22 +222,22 @@ def test_a_python_that_is_asked_for_must_fit(given, said, tmp_path):
     """If this fails, an installation that cannot succeed downloads hundreds of megabytes first."""
     path = python(tmp_path / "python", **given)
     with pytest.raises(UsageError, match=re.escape(said)):
-        environment_making.suitable(ENVIRONMENTS["ngclearn"], path)
+        interpreters.suitable(ENVIRONMENTS["ngclearn"], path)
 
 
 def test_a_python_that_does_not_exist_or_is_none_is_named(tmp_path):
     """If this fails, a typing error in --python ends in a traceback."""
     with pytest.raises(UsageError, match="does not exist"):
-        environment_making.suitable(ENVIRONMENTS["pcx"], str(tmp_path / "nothing"))
+        interpreters.suitable(ENVIRONMENTS["pcx"], str(tmp_path / "nothing"))
     other = script(tmp_path / "other", "#!/bin/sh\necho hello\n")
     with pytest.raises(UsageError, match="does not run: hello"):
-        environment_making.suitable(ENVIRONMENTS["pcx"], other)
+        interpreters.suitable(ENVIRONMENTS["pcx"], other)
 
 
 def test_another_version_of_the_library_has_needs_of_its_own(tmp_path):
     """If this fails, an older ngclearn cannot be installed on the Python that it was written for."""
     path = python(tmp_path / "python", version=(3, 11, 7))
-    assert environment_making.suitable(ENVIRONMENTS["ngclearn"], path, checked=False).path == path
+    assert interpreters.suitable(ENVIRONMENTS["ngclearn"], path, checked=False).path == path
 
 
 # ---- what pip is given ----------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ LAYERS = {
     "report_text": 5, "evidence": 5, "profiles": 5, "runner": 5, "runner_process": 5, "journal": 5,
     "judging": 5, "known_failures": 5, "progress": 5, "conventions": 5,
     "placing": 5, "properties": 5, "architecture_strategies": 5, "environment_making": 5, "pip_log": 5,
+    "interpreters": 5,
     "benchmarks": 6, "experiments": 6, "cli": 6, "cli_catalogue": 6, "cli_compare": 6, "cli_gate": 6, "cli_options": 6,
     "cli_bench": 6, "cli_env": 6, "leaderboard": 6, "cli_matrix": 6, "matrix": 6, "matrix_run": 6,
     "cli_phase": 6, "cli_replay": 6, "cli_scaling": 6, "cli_speed": 6, "cli_sweep": 6, "gating": 6,
@@ -47,6 +48,7 @@ FOREIGN = {
 LIBRARIES = {
     "errors": set(), "version": set(), "parameterisation": set(), "launching": set(), "loading": set(),
     "placing": set(), "limits": set(), "worker": {"numpy"}, "provenance": set(), "environments": set(),
+    "interpreters": set(),
     "environment_making": {"packaging"}, "pip_log": {"packaging"}, "cli_env": {"click", "rich"},
     "reference": {"numpy", "jax", "equinox", "optimistix"},
     "strategies": {"hypothesis"}, "architecture_strategies": {"hypothesis"},
