@@ -180,8 +180,9 @@ def libraries() -> str:
 
 
 def power() -> str:
-    """The head of the kill matrix, if it has been committed."""
-    return _head("kill-matrix.md", "The kill matrix")
+    """The heads of the two kill matrices, if they have been committed."""
+    of = {"kill-matrix.md": "The kill matrix", "kill-matrix-architectures.md": "That of CNNs and transformers"}
+    return "\n".join(_head(name, what) for name, what in of.items())
 
 
 def exponents() -> str:
