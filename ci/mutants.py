@@ -299,9 +299,8 @@ def end_with_the_parent() -> None:
 
 def in_processes(workers: int, tasks: list[tuple[Any, ...]], journal: Journal) -> Iterable[Row]:
     """`judge_row` of every task as it ends, in so many processes, or in this one for 0."""
-    known = {index: row for index, task in enumerate(tasks) if (row := journal.known(task)) is not None}
-    yield from known.values()
-    tasks = [task for index, task in enumerate(tasks) if index not in known]
+    yield from filter(None, map(journal.known, tasks))
+    tasks = [task for task in tasks if journal.known(task) is None]
     if workers < 1:
         yield from (journal.add(task, judge_row(*task)) for task in tasks)
         return

@@ -17,7 +17,7 @@ from pcbench.errors import UsageError
 NAMES = ("python3.11", "python3.12", "python3.13", "python3.14", "python3.10", "python3")
 """What is looked for on PATH after pcbench's own interpreter, in this order."""
 
-_SECONDS = 60.0
+_PROBE_SECONDS = 60.0
 
 # Runs in an interpreter that may be any Python, or no Python at all.
 _WHO = """
@@ -54,7 +54,7 @@ def asked(path: str) -> Found:
     """
     try:
         done = subprocess.run(
-            [path, "-c", _WHO], capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL,
+            [path, "-c", _WHO], capture_output=True, text=True, timeout=_PROBE_SECONDS, stdin=subprocess.DEVNULL,
             env=launching.environment(False, None, None),
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError, UnicodeError) as error:

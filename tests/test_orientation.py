@@ -29,8 +29,7 @@ CASES = {
 def error_of(problem: Problem) -> float:
     """The largest error of inference over what rounding allows, each layer alone."""
     network, x, y = problem.network(), problem.input(), problem.target()
-    start = oracle.infer(network, x, y, STEPS, ETA, problem.activities())
-    expected = [np.asarray(z) for z in getattr(start, "activities", start)]
+    expected = oracle.infer(network, x, y, STEPS, ETA, problem.activities())
     with jax.enable_x64(True):
         cut = grouped(network, problem.batch, problem.depth - 2)
         z, eta = grouped_activities(cut, problem.activities()), network.dtype.type(ETA)

@@ -312,7 +312,7 @@ def _products_alone(point: Point, network: Network) -> Callable[[int], Any]:
 
     @functools.partial(jax.jit, donate_argnums=1)
     def loop(hidden: tuple[jax.Array, ...], activities: tuple[jax.Array, ...], steps: Any) -> tuple[jax.Array, ...]:
-        pairs = [products(prepared(W, tier), tier, orientation) for W in hidden]
+        pairs = [products(W, tier, orientation) for W in hidden]
         return lax.fori_loop(0, steps, functools.partial(step, pairs=pairs), activities)
 
     def run(steps: int) -> Any:

@@ -129,7 +129,7 @@ def _repeatability(first: Answers, second: Answers, problem: Problem) -> Measure
 def deterministic(subject: Subject, problem: Problem) -> Measurement:
     """Ask, ask something else, ask again."""
     first = _questions(subject, *case(problem), problem)
-    _questions(subject, *case(_another(problem)), _another(problem))
+    _ask_about_another(subject, problem)
     return _repeatability(first, _questions(subject, *case(problem), problem), problem)
 
 
@@ -149,14 +149,15 @@ def deterministic_across_processes(subject: Subject, problem: Problem) -> Measur
     What is kept from the first network answers wrongly about all later ones, and always in the same way, so that to
     ask twice in one process does not show it.
     """
-    _questions(subject, *case(_another(problem)), _another(problem))
+    _ask_about_another(subject, problem)
     here = _questions(subject, *case(problem), problem)
     return _repeatability(here, _questions(subject.elsewhere(), *case(problem), problem), problem)
 
 
-def _another(problem: Problem) -> Problem:
-    """A problem of equal shape with other weights and data."""
-    return problem.replace(seed=problem.seed ^ 0x5DEECE66D)
+def _ask_about_another(subject: Subject, problem: Problem) -> None:
+    """The same questions about a problem of equal shape with other weights and data."""
+    other = problem.replace(seed=problem.seed ^ 0x5DEECE66D)
+    _questions(subject, *case(other), other)
 
 
 @law(

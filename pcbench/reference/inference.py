@@ -32,7 +32,7 @@ from pcbench.reference.inference_groups import (
     grouped_activities,
     stacked,
 )
-from pcbench.reference.layout import Tier, prepared, strides
+from pcbench.reference.layout import Tier, strides
 from pcbench.reference.network import PCN
 from pcbench.reference.orientation import Product, orientation_for, products, turned
 
@@ -83,7 +83,7 @@ def infer_grouped(
     """`infer` on a network and activities that are in groups already."""
     ends = network.ends
     orientation = orientation_for(network.hidden, input.shape[0], tier)
-    pairs = (products(prepared(weights, tier), tier, orientation) for weights in network.hidden)
+    pairs = (products(weights, tier, orientation) for weights in network.hidden)
     factors = zip(pairs, network.scalings, network.skips, strict=True)
     layers = [_Group(*pair, scalings, skips) for pair, scalings, skips in factors]
     turn = functools.partial(turned, orientation=orientation)

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import jax
 from jax import lax
 
-from pcbench.reference.layout import ALONE, Tier, product
+from pcbench.reference.inference_groups import alone
+from pcbench.reference.layout import ALONE, Tier, prepared, product
 
 Orientation = Literal["plain", "copied", "units-first"]
 r"""How the products of a network are written.
@@ -41,7 +42,7 @@ def orientation_for(hidden: Sequence[Any], batch: int, tier: Tier) -> Orientatio
     copy is another array to read: 3.6, - and 5.4 at N = 512, L = 32, B = 16, and 94, - and 139 at N = 2048, L = 16,
     B = 16 in float64.  To make it takes the time that 2 to 5 steps gain: 0.13 ms for a layer at N = 512, 3.5 at 2048.
     """
-    single = bool(hidden) and all(weights.ndim == 2 for weights in hidden)
+    single = bool(hidden) and all(map(alone, hidden))
     if jax.default_backend() != "cpu" or tier != "highest" or not single or not 1 < batch <= _SAMPLES:
         return "plain"
     width, both = hidden[0].shape[0], 2 * sum(weights.size * weights.dtype.itemsize for weights in hidden)
@@ -60,8 +61,9 @@ def turned(array: Any, orientation: Orientation) -> jax.Array:
 def products(weights: jax.Array, tier: Tier, orientation: Orientation) -> tuple[Product, Product]:
     r"""\(z \mapsto zW^\top\) and \(\varepsilon \mapsto \varepsilon W\), of arrays as `turned` gives them.
 
-    To be called once and outside the loop that multiplies: the copy is made here.
+    To be called once and outside the loop that multiplies: the copy is made here, and what the tier needs.
     """
+    weights = prepared(weights, tier)
     if orientation == "plain":
         return (
             lambda z: product(z, weights, transposed=True, tier=tier),
