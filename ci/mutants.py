@@ -44,7 +44,7 @@ import numpy as np
 from pcbench.properties import judge, replay
 from pcbench.properties.judge import as_worst, describe
 
-from pcbench import arrays
+from pcbench import arrays, json_lines
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.architecture_problem import AnyProblem, problem_from_line
 from pcbench.errors import ImplementationError
@@ -80,9 +80,9 @@ class Row:
 
 
 class Journal:
-    """The rows of a run as they are made, one JSON line each, for a run of the same settings and sources to go on.
+    """The rows of a run as they are made, for a run of the same settings and sources to go on.
 
-    Without a `path` nothing is kept.  A line that was torn by a kill is ignored, and so is a file of other sources.
+    Without a `path` nothing is kept; a file of other sources is begun anew.
     """
 
     def __init__(self, path: Path | None, settings: Mapping[str, Any]) -> None:
@@ -92,17 +92,13 @@ class Journal:
         digest = hashlib.sha256(json.dumps([fingerprint(str(Path(__file__))), settings], sort_keys=True).encode())
         for source in sorted((ROOT / "tests" / "mutants").glob("*.py")):
             digest.update(source.read_bytes())
-        header = json.dumps(digest.hexdigest())
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        if lines[:1] != [header]:
-            path.write_text(header + "\n", encoding="utf-8")
-            return
-        for line in lines[1:]:
-            with contextlib.suppress(ValueError):
-                task, row = json.loads(line)
-                self._rows[task] = Row(**row)
-        with path.open("a", encoding="utf-8") as file:
-            file.write("\n")  # what a kill has torn takes no later line with it
+        with path.open("a+b") as file:
+            header, *rows = json_lines.resumed(file) or [None]
+            if header == digest.hexdigest():
+                self._rows = {task: Row(**row) for task, row in rows}
+            else:
+                file.truncate(0)
+                json_lines.append(file, digest.hexdigest())
 
     def known(self, task: tuple[Any, ...]) -> Row | None:
         """The row of this task if it has been made before."""
@@ -111,8 +107,8 @@ class Journal:
     def add(self, task: tuple[Any, ...], row: Row) -> Row:
         """The row, which is on disk now."""
         if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([self._name(task), asdict(row)]) + "\n")
+            with self._path.open("ab") as file:
+                json_lines.append(file, [self._name(task), asdict(row)])
         return row
 
     @staticmethod

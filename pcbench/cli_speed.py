@@ -27,6 +27,8 @@ KINDS = ("float32", "float64", "tf32", "bfloat16")
 @click.option("--activation", default="tanh", show_default=True, help="Of hidden layers.")
 @click.option("--groups", default="", type=Sizes(0),
               help="Other layouts of the reference: into how many products hidden layers go.")  # fmt: skip
+@click.option("--orientations", default="", metavar="NAMES",
+              help="Other ways to write its products: plain, copied, units-first.")  # fmt: skip
 @click.option("--peer", "peers", multiple=True, metavar="IMPL[=PYTHON]",
               help="Another implementation, as in `pcbench check IMPL --python PYTHON`; repeatable.")  # fmt: skip
 @click.option("--equilibria/--no-equilibria", default=True, show_default=True, help="The cost of equilibria as well.")
@@ -39,8 +41,8 @@ KINDS = ("float32", "float64", "tf32", "bfloat16")
 @click.option("--quiet", is_flag=True, help="No progress: the conclusion alone.")
 def speed(
     directory: str, widths: tuple[int, ...], depths: tuple[int, ...], batches: tuple[int, ...], kinds: str,
-    activation: str, groups: tuple[int, ...], peers: tuple[str, ...], equilibria: bool, rounds: int, seconds: float,
-    memory: float, work: float, timeout: float, fresh: bool, quiet: bool,
+    activation: str, groups: tuple[int, ...], orientations: str, peers: tuple[str, ...], equilibria: bool,
+    rounds: int, seconds: float, memory: float, work: float, timeout: float, fresh: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """How fast inference is: the reference, JAX code as a user writes it, and peers, beside the machine's own products.
 
@@ -51,6 +53,7 @@ def speed(
     from pcbench.experiments import speed_equilibrium, speed_grid, speed_report
     from pcbench.experiments.sweep import Bar, Silent, failures_path, journal_path, run_sweep
     from pcbench.experiments.table import replace_file
+    from pcbench.reference.orientation import ORIENTATIONS
 
     if min(depths) < 2:
         raise UsageError(f"--depths {min(depths)}: a PCN has at least 2 weight matrices")
@@ -64,6 +67,7 @@ def speed(
         limits,
         activation=activation,
         groups=groups,
+        orientations=chosen_of("--orientations", orientations, ORIENTATIONS) if orientations else (),
         seconds=seconds,
         rounds=rounds,
     )

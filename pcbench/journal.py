@@ -1,7 +1,7 @@
 """The journal of a run: every judgement on disk the moment it is made, so that a killed run goes on where it was.
 
 A journal belongs to one command: its name is a hash of everything that decides a judgement.  It is JSON lines, a
-header first.  A line that was torn by the kill is ignored, and so is a journal whose header is not understood.
+header first (`json_lines`).  A journal whose header is not understood is ignored.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pcbench
+from pcbench import json_lines
 from pcbench.evidence import Evidence
 from pcbench.version import __version__
 
@@ -69,19 +70,18 @@ class Journal:
     def __init__(self, directory: str | Path, key: str) -> None:
         self.path = Path(directory) / f"{key}.jsonl"
         self.problem = ""
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
 
     def load(self) -> tuple[dict[str, Any], list[Evidence]]:
         """The header and the evidence of the run before, both empty if there is none."""
         try:
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = json_lines.parsed(self.path.read_bytes())
         except OSError:
             return {}, []
         header: dict[str, Any] = {}
         evidence: dict[tuple[str, int], Evidence] = {}
-        for number, line in enumerate(lines):
-            with suppress(ValueError, TypeError, AttributeError):
-                data = json.loads(line)
+        for number, data in enumerate(lines):
+            with suppress(ValueError, TypeError, AttributeError, LookupError):  # whatever else somebody wrote there
                 if number == 0:
                     header = dict(data["header"]) if "header" in data else {}
                 else:
@@ -94,13 +94,10 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(json.dumps({"header": header}) + "\n")
-                file.writelines(json.dumps({"evidence": e.to_json()}) + "\n" for e in evidence)
-                file.flush()
-                os.fsync(file.fileno())
+            with temporary.open("wb") as file:
+                json_lines.append(file, {"header": header}, *({"evidence": e.to_json()} for e in evidence))
             temporary.replace(self.path)
-            self._file = self.path.open("a", encoding="utf-8")
+            self._file = self.path.open("ab")
         except OSError as error:
             self.problem = f"no journal: {error}"
 
@@ -109,9 +106,7 @@ class Journal:
         if self._file is None:
             return
         try:
-            self._file.write(json.dumps({"evidence": evidence.to_json()}) + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            json_lines.append(self._file, {"evidence": evidence.to_json()})
         except OSError as error:  # a full disk ends the journal, not the run
             self.problem = f"the journal ends here: {error}"
             self.close()

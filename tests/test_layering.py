@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {
     "errors": 0, "numerics": 0, "version": 0,
     "arrays": 1, "parameterisation": 1, "network": 1, "problem": 1, "architecture": 1,
-    "architecture_problem": 1, "provenance": 1, "environments": 1,
+    "architecture_problem": 1, "provenance": 1, "machine": 1, "json_lines": 1, "environments": 1,
     "oracle": 2, "rounding": 2, "theory": 2, "oracle_architectures": 2, "running_error": 2,
     "implementation": 3, "subject": 3, "frames": 3, "calling": 3, "launching": 3, "loading": 3, "worker": 3,
     "client": 3, "limits": 3, "reference": 3,
@@ -48,7 +48,7 @@ FOREIGN = {
 LIBRARIES = {
     "errors": set(), "version": set(), "parameterisation": set(), "launching": set(), "loading": set(),
     "placing": set(), "limits": set(), "worker": {"numpy"}, "provenance": set(), "environments": set(),
-    "interpreters": set(),
+    "interpreters": set(), "machine": set(), "json_lines": set(),
     "environment_making": {"packaging"}, "pip_log": {"packaging"}, "cli_env": {"click", "rich"},
     "reference": {"numpy", "jax", "equinox", "optimistix"},
     "strategies": {"hypothesis"}, "architecture_strategies": {"hypothesis"},

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from pcbench import oracle
+from pcbench.errors import UsageError
 from pcbench.problem import Problem
-from pcbench.reference.inference import infer_grouped, settle_grouped
+from pcbench.reference.inference import infer, infer_grouped, settle_grouped
 from pcbench.reference.inference_groups import grouped, grouped_activities
-from pcbench.reference.orientation import orientation_for
+from pcbench.reference.network import PCN
+from pcbench.reference.orientation import ORIENTATIONS, Orientation, orientation_for
 
 STEPS, ETA = 3, 0.05
 CASES = {
@@ -26,14 +28,14 @@ CASES = {
 }  # fmt: skip
 
 
-def error_of(problem: Problem) -> float:
-    """The largest error of inference over what rounding allows, each layer alone."""
+def error_of(problem: Problem, groups: int, orientation: Orientation | None = None) -> float:
+    """The largest error of inference over what rounding allows."""
     network, x, y = problem.network(), problem.input(), problem.target()
     expected = oracle.infer(network, x, y, STEPS, ETA, problem.activities())
     with jax.enable_x64(True):
-        cut = grouped(network, problem.batch, problem.depth - 2)
+        cut = grouped(network, problem.batch, groups)
         z, eta = grouped_activities(cut, problem.activities()), network.dtype.type(ETA)
-        layers = settle_grouped(cut, x, y, z, STEPS, eta).layers()
+        layers = settle_grouped(cut, x, y, z, STEPS, eta, orientation=orientation).layers()
     # A few roundings of each dtype for every term of a sum and step, of activities of order 1.
     allowed = 50 * problem.width * np.finfo(problem.dtype).eps * (1 + max(np.abs(e).max() for e in expected))
     assert [z.shape for z in layers] == [e.shape for e in expected]
@@ -41,13 +43,22 @@ def error_of(problem: Problem) -> float:
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("orientation", ["plain", "copied", "units-first"])
-def test_every_orientation_takes_the_steps_of_the_definition(monkeypatch, name, orientation):
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("layout", ["alone", "together"])
+def test_every_orientation_takes_the_steps_of_the_definition(name, orientation, layout):
     """If this fails, a product is by the transposed weights, or samples and units are confused."""
-    monkeypatch.setattr("pcbench.reference.inference.orientation_for", lambda *_: orientation)
-    jax.clear_caches()  # it is no argument, so a program of another one would be taken again
-    assert error_of(CASES[name]) < 1
-    jax.clear_caches()
+    problem = CASES[name]
+    assert error_of(problem, problem.depth - 2 if layout == "alone" else 1, orientation) < 1
+
+
+def test_an_orientation_that_there_is_not_is_refused():
+    """If this fails, a misspelt one is taken for another."""
+    problem = CASES["relu-square"]
+    with pytest.raises(UsageError, match="orientation='units-last': needed one of plain, copied, units-first"):
+        infer(
+            PCN.from_network(problem.network()), problem.input(), problem.target(), np.stack(problem.activities()),
+            STEPS, ETA, orientation="units-last",
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -60,7 +71,7 @@ def test_the_orientation_that_is_chosen_takes_the_steps_of_the_definition(width,
         parameterisation="mupc",
     )  # fmt: skip
     assert orientation_for(grouped(problem.network(), batch, depth).hidden, batch, "highest") == orientation
-    assert error_of(problem) < 1
+    assert error_of(problem, depth - 2) < 1
 
 
 def hidden(layers: int, width: int, dtype: str = "float32", grouped: bool = False) -> list[jax.ShapeDtypeStruct]:

@@ -32,7 +32,7 @@ def cell(**changes):
     """A point of the grid."""
     return {
         "dtype": "float32", "tier": "highest", "width": 4, "depth": 5, "batch": 2, "activation": "tanh",
-        "groups": [], "seconds": 1e-4, "rounds": 1, **changes,
+        "groups": [], "orientations": [], "seconds": 1e-4, "rounds": 1, **changes,
     }  # fmt: skip
 
 
@@ -145,13 +145,17 @@ def test_the_command_writes_a_tidy_table_and_goes_on(tmp_path, monkeypatch):
     """If this fails, the table has no row for an implementation, or a finished cell is measured again."""
     monkeypatch.setattr(speed_grid, "_SQUARES", (64,))
     options = ["speed", "--output", str(tmp_path), "--widths", "4", "--depths", "5", "--batches", "2", "--rounds", "1",
-               "--groups", "2", "--seconds", "0.001", "--kinds", "float32,bfloat16", "--no-equilibria"]  # fmt: skip
+               "--groups", "2", "--orientations", "copied", "--seconds", "0.001", "--kinds", "float32,bfloat16",
+               "--no-equilibria"]  # fmt: skip
     first = CliRunner().invoke(main, options)
     assert first.exit_code == 0, first.output
     rows = read_rows(tmp_path / "speed.csv")
     assert [(r["tier"], r["implementation"]) for r in rows] == [
-        (tier, name) for tier in ("highest", "bfloat16") for name in ("reference", "reference in 2 groups", "plain JAX")
+        (tier, name)
+        for tier in ("highest", "bfloat16")
+        for name in ("reference", "reference in 2 groups", "reference copied", "plain JAX")
     ]
+    assert [r["orientation"] for r in rows[:3]] == ["plain", "plain", "copied"]
     for row in rows:
         assert row["of_gemm"] == pytest.approx(speed_grid.operations(row) / row["step_seconds"] / row["gemm_rate"])
         assert row["peak_bytes"] > row["needed_bytes"]
@@ -165,7 +169,11 @@ def test_the_command_writes_a_tidy_table_and_goes_on(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--depths", "1"], "at least 2 weight matrices"), (["--kinds", "float16"], "needed some of float32, float64")],
+    [
+        (["--depths", "1"], "at least 2 weight matrices"),
+        (["--kinds", "float16"], "needed some of float32, float64"),
+        (["--orientations", "units-last"], "needed some of plain, copied, units-first"),
+    ],
 )
 def test_the_command_refuses_what_cannot_be(tmp_path, options, message):
     """If this fails, a wrong option ends in a traceback or in an empty table."""

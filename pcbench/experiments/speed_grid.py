@@ -34,13 +34,14 @@ from pcbench.experiments import speed_plain
 from pcbench.experiments.speed_timing import Stepper, long_enough, step_seconds, stepper
 from pcbench.experiments.sweep import Point
 from pcbench.experiments.table import Row
+from pcbench.machine import processor
 from pcbench.network import Network
 from pcbench.parameterisation import layer_scalings
 from pcbench.placing import available
 from pcbench.reference.inference import settle_grouped
 from pcbench.reference.inference_groups import feedforward, grouped
 from pcbench.reference.layout import TIERS, prepared, product
-from pcbench.reference.orientation import Product, orientation_for, products, turned
+from pcbench.reference.orientation import Orientation, Product, orientation_for, products, turned
 
 INPUT_DIM, OUTPUT_DIM, STEP_SIZE = 40, 10, 0.05
 _SQUARES = (1024, 1536)
@@ -71,17 +72,19 @@ def points(
     *,
     activation: str = "tanh",
     groups: Sequence[int] = (),
+    orientations: Sequence[Orientation] = (),
     seconds: float = 0.05,
     rounds: int = 5,
 ) -> tuple[list[Point], list[tuple[Point, str]]]:
     """The cells to measure, and those left out with the reason; `kinds` are pairs of dtype and tier.
 
-    `groups` are layouts of the reference to measure besides the one it chooses; one with more groups than layers is
-    left out.
+    `groups` are layouts of the reference to measure besides the one it chooses, where one with more groups than layers
+    is left out, and `orientations` ways to write the products of the layout that it chooses.
     """
     wanted = [
         {"dtype": d, "tier": t, "width": n, "depth": l, "batch": b, "activation": activation,
-         "groups": [g for g in groups if g <= l - 2], "seconds": seconds, "rounds": rounds}
+         "groups": [g for g in groups if g <= l - 2], "orientations": list(orientations), "seconds": seconds,
+         "rounds": rounds}
         for d, t in kinds for n in widths for l in depths for b in batches
     ]  # fmt: skip
     reasons = [limits.exceeded(point) for point in wanted]
@@ -123,7 +126,10 @@ class Measure:
         count = long_enough(steppers["reference"], point["seconds"])
         for groups in point["groups"]:
             name = f"reference in {groups} group{'s' * (groups > 1)}"
-            rows[name] = _reference(point, network, input, target, steppers, name, groups)
+            rows[name] = _reference(point, network, input, target, steppers, name, groups=groups)
+        for orientation in point["orientations"]:
+            name = f"reference {orientation}"
+            rows[name] = _reference(point, network, input, target, steppers, name, orientation=orientation)
         rows["plain JAX"] = _plain(point, network, input, target, count, steppers)
         for name, client in self._peers.items():
             rows[name] = _peer(point, client, network, input, target, steppers, name)
@@ -158,11 +164,12 @@ def where() -> str:
     device, today = jax.devices()[0], datetime.now(UTC).date()
     cores = os.environ.get("NPROC") or len(available())  # XLA's CPU client reads NPROC before it looks
     return (
-        f"{device.device_kind} ({device.platform}, {cores} cores for the host), {platform.platform()}, Python "
-        f"{platform.python_version()}, JAX {jax.__version__}, {today}. Operations of a step are those of its matrix "
-        "products, 4B((L-2)N² + NK); GEMM is the machine's best large product in the same run, own shape one of "
-        "(B, N) by (N, N) over and over, products alone those of the hidden layers in the reference's groups with "
-        "nothing between them; times are the fastest of several rounds, all implementations in turn."
+        f"{device.device_kind} ({device.platform}, {cores} cores of {processor()} for the host), "
+        f"{platform.platform()}, Python {platform.python_version()}, JAX {jax.__version__}, {today}. Operations of a "
+        "step are those of its matrix products, 4B((L-2)N² + NK); GEMM is the machine's best large product in the same "
+        "run, own shape one of (B, N) by (N, N) over and over, products alone those of the hidden layers in the "
+        "reference's groups with nothing between them; times are the fastest of several rounds, all implementations "
+        "in turn."
     )
 
 
@@ -192,15 +199,18 @@ def _case(point: Point) -> tuple[Network, np.ndarray, np.ndarray]:
 
 def _reference(
     point: Point, network: Network, input: Any, target: Any, steppers: dict[str, Stepper], name: str = "reference",
-    groups: int | None = None,
+    groups: int | None = None, orientation: Orientation | None = None,
 ) -> Row:  # fmt: skip
     """The program behind long inference of the reference, compiled ahead so that compiling can be told from running."""
     cut, x, y = jax.device_put((grouped(network, len(input), groups), input, target))
     state = [jax.jit(feedforward)(cut, x)]
     eta = np.dtype(point["dtype"]).type(STEP_SIZE)
+    orientation = orientation or orientation_for(cut.hidden, len(input), point["tier"])
     begin = time.perf_counter()
-    compiled = settle_grouped.donating.lower(cut, x, y, activities=state[0], steps=1, step_size=eta, tier=point["tier"])
-    compiled = compiled.compile()
+    lowered = settle_grouped.donating.lower(
+        cut, x, y, activities=state[0], steps=1, step_size=eta, tier=point["tier"], orientation=orientation
+    )
+    compiled = lowered.compile()
     seconds = time.perf_counter() - begin
 
     def run(steps: int) -> Any:
@@ -209,7 +219,8 @@ def _reference(
 
     steppers[name] = stepper(run)
     run(1)
-    return {"compile_seconds": seconds, "peak_bytes": _peak(compiled), "groups": len(cut.hidden)}
+    layout = {"groups": len(cut.hidden), "orientation": orientation}
+    return {"compile_seconds": seconds, "peak_bytes": _peak(compiled), **layout}
 
 
 def _plain(point: Point, network: Network, input: Any, target: Any, count: int, steppers: dict[str, Stepper]) -> Row:

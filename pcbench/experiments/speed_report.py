@@ -66,7 +66,7 @@ def grid_table(rows: Sequence[Row]) -> str:
     """One line a cell."""
     names = others(rows)
     head = ["N", "L", "B", "GEMM, GFLOP/s", "own shape, GFLOP/s", "ms a step", "of GEMM", "of own shape"]
-    head += ["products alone, of GEMM", "groups"]
+    head += ["products alone, of GEMM", "groups", "orientation"]
     head += [f"{name}, times" for name in names]
     head += ["compile, s", *(f"compile {name}, s" for name in names), "peak / (weights + activities)"]
     lines = [head, ["---:"] * len(head)]
@@ -74,7 +74,7 @@ def grid_table(rows: Sequence[Row]) -> str:
         r = cell["reference"]
         line = [*map(str, _size(cell)), f"{r['gemm_rate'] / 1e9:.0f}", f"{r['own_rate'] / 1e9:.0f}"]
         line += [f"{1e3 * r['step_seconds']:.4g}", f"{r['of_gemm']:.2f}", f"{r['of_own_gemm']:.2f}"]
-        line += ["" if (alone := _alone(r)) is None else f"{alone:.2f}", str(r["groups"])]
+        line += ["" if (alone := _alone(r)) is None else f"{alone:.2f}", str(r["groups"]), r["orientation"]]
         line += [_times(cell.get(name, {})) for name in names]
         line += [f"{r['compile_seconds']:.2f}"]
         line += [f"{c:.2f}" if (c := cell.get(name, {}).get("compile_seconds")) is not None else "" for name in names]

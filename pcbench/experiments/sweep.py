@@ -14,15 +14,15 @@ import fcntl
 import hashlib
 import inspect
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from pcbench import json_lines
 from pcbench.errors import UsageError
 from pcbench.experiments.sweep_progress import Bar as Bar
 from pcbench.experiments.sweep_progress import Silent as Silent
@@ -87,7 +87,7 @@ def run_sweep(
             with closing(_results(function, todo, executor)) as results:
                 for key, rows, failure in results:
                     if failure is None:
-                        _add(journal, {"key": key, "point": wanted[key], "rows": rows})
+                        json_lines.append(journal, {"key": key, "point": wanted[key], "rows": rows})
                         finished[key] = rows
                         table.append(rows)
                     else:
@@ -180,12 +180,12 @@ def _lost(error: Exception) -> dict[str, str]:
 
 
 @contextmanager
-def _journal(path: Path) -> Iterator[tuple[IO[str], dict[str, list[Row]]]]:
+def _journal(path: Path) -> Iterator[tuple[IO[bytes], dict[str, list[Row]]]]:
     """The journal of `path`, locked and open for appending, and the finished points it holds."""
     place = journal_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = place.open("a+", encoding="utf-8")
+        file = place.open("a+b")
     except OSError as error:
         raise UsageError(f"{place} cannot be written: {error}; choose another directory") from None
     with file:
@@ -193,29 +193,14 @@ def _journal(path: Path) -> Iterator[tuple[IO[str], dict[str, list[Row]]]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it even after kill -9
         except OSError:
             raise UsageError(f"{place} is in use by another sweep: wait for it or choose another directory") from None
-        file.seek(0)
-        text = file.read()
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:  # the run before was killed in the middle of its last line
-            file.truncate(len(whole.encode()))
-        file.seek(0, 2)
-        yield file, _finished(whole.splitlines())
+        yield file, _finished(json_lines.resumed(file))
 
 
-def _add(journal: IO[str], entry: Mapping[str, Any]) -> None:
-    journal.write(json.dumps(entry) + "\n")
-    journal.flush()
-    os.fsync(journal.fileno())
-
-
-def _finished(lines: Sequence[str]) -> dict[str, list[Row]]:
+def _finished(entries: Sequence[Any]) -> dict[str, list[Row]]:
     finished: dict[str, list[Row]] = {}
-    for line in lines:
-        try:
-            entry = json.loads(line)
+    for entry in entries:
+        with suppress(ValueError, TypeError, KeyError):  # a line that somebody damaged is a point to run again
             finished[entry["key"]] = [dict(row) for row in entry["rows"]]
-        except (ValueError, TypeError, KeyError):  # a line that somebody damaged is a point to run again
-            continue
     return finished
 
 

@@ -18,6 +18,7 @@ from pcbench.gating.harness import Harness, Side
 from pcbench.gating.outcome import Comparison, Conformance, GateReport, Margin
 from pcbench.gating.rows import Chosen
 from pcbench.gating.signs import Plan
+from pcbench.machine import processor
 from pcbench.report import Report
 
 
@@ -86,13 +87,7 @@ def drifted(before: Report, after: Report, factor: float) -> tuple[Margin, ...]:
 
 def host(threads: int) -> dict[str, Any]:
     """The machine, as far as it says."""
-    model = platform.processor()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), model)
-    except OSError:
-        pass  # only Linux has this file
-    return {"platform": platform.platform(), "cpu": model, "cpus": os.cpu_count(), "threads": threads}
+    return {"platform": platform.platform(), "cpu": processor(), "cpus": os.cpu_count(), "threads": threads}
 
 
 def _conformance(harness: Harness, side: Side, settings: Settings, display: Display) -> Report:

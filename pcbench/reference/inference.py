@@ -34,7 +34,7 @@ from pcbench.reference.inference_groups import (
 )
 from pcbench.reference.layout import Tier, strides
 from pcbench.reference.network import PCN
-from pcbench.reference.orientation import Product, orientation_for, products, turned
+from pcbench.reference.orientation import Orientation, Product, orientation_for, products, turned
 
 
 class _Group(NamedTuple):
@@ -59,15 +59,17 @@ def infer(
     *,
     groups: int | None = None,
     tier: Tier = "highest",
+    orientation: Orientation | None = None,
 ) -> jax.Array:
     r"""The activities `(L-1, batch, N)` after exactly `steps` steps from `activities`.
 
     **Arguments:** `groups`, into how many batched products the hidden layers go, by default what is fastest for these
-    shapes; `tier`, the precision of the products of hidden layers, see `pcbench.reference.layout`.
+    shapes; `tier`, the precision of the products of hidden layers, see `pcbench.reference.layout`; `orientation`, how
+    these products are written, see `pcbench.reference.orientation`, by default the fastest likewise.
     """
     cut = grouped(network, activities.shape[1], groups)
     start = grouped_activities(cut, activities)
-    return stacked(infer_grouped(cut, input, target, start, steps, step_size, tier=tier))
+    return stacked(infer_grouped(cut, input, target, start, steps, step_size, tier=tier, orientation=orientation))
 
 
 def infer_grouped(
@@ -79,10 +81,12 @@ def infer_grouped(
     step_size: jax.Array,
     *,
     tier: Tier = "highest",
+    orientation: Orientation | None = None,
 ) -> GroupedActivities:
     """`infer` on a network and activities that are in groups already."""
     ends = network.ends
-    orientation = orientation_for(network.hidden, input.shape[0], tier)
+    if orientation is None:
+        orientation = orientation_for(network.hidden, input.shape[0], tier)
     pairs = (products(weights, tier, orientation) for weights in network.hidden)
     factors = zip(pairs, network.scalings, network.skips, strict=True)
     layers = [_Group(*pair, scalings, skips) for pair, scalings, skips in factors]
@@ -95,7 +99,7 @@ def infer_grouped(
     return jax.tree.map(turn, _repeat(step, steps, jax.tree.map(turn, activities)))
 
 
-@counted_jit(static=("tier",), donate=("activities",))
+@counted_jit(static=("tier", "orientation"), donate=("activities",))
 def settle_grouped(
     network: GroupedPCN,
     input: Any,
@@ -105,6 +109,7 @@ def settle_grouped(
     step_size: Any,
     *,
     tier: Tier = "highest",
+    orientation: Orientation | None = None,
 ) -> GroupedActivities:
     """`infer_grouped` as a program of its own.
 
@@ -112,7 +117,7 @@ def settle_grouped(
     for the answer, after which the caller's arrays are no more.  What it holds then is told in
     `pcbench.reference.inference_groups`.
     """
-    return infer_grouped(network, input, target, activities, steps, step_size, tier=tier)
+    return infer_grouped(network, input, target, activities, steps, step_size, tier=tier, orientation=orientation)
 
 
 def _step(

@@ -8,11 +8,12 @@ order of their own, once for every product.  With few samples that costs more th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 from jax import lax
 
+from pcbench.errors import UsageError
 from pcbench.reference.inference_groups import alone
 from pcbench.reference.layout import ALONE, Tier, prepared, product
 
@@ -24,6 +25,8 @@ r"""How the products of a network are written.
 - `units-first`: activities are `(N, batch)` during inference, and products \(W\varphi(z)\) and, with such a copy,
   \(W^\top\varepsilon\): what is brought into another order is the activities.
 """
+
+ORIENTATIONS = get_args(Orientation)
 
 _SAMPLES = 32
 _COPIED = 1 << 21  # bytes of weights and copy up to which both are read as fast as the weights alone
@@ -54,22 +57,26 @@ def orientation_for(hidden: Sequence[Any], batch: int, tier: Tier) -> Orientatio
 
 
 def turned(array: Any, orientation: Orientation) -> jax.Array:
-    """Activities or errors as inference holds them, or back again; their two axes change places in `units-first`."""
-    return lax.transpose(array, (1, 0)) if orientation == "units-first" else array
+    """Activities or errors as inference holds them, or back again: `units-first` has samples last."""
+    return _transposed(array) if orientation == "units-first" else array
 
 
 def products(weights: jax.Array, tier: Tier, orientation: Orientation) -> tuple[Product, Product]:
     r"""\(z \mapsto zW^\top\) and \(\varepsilon \mapsto \varepsilon W\), of arrays as `turned` gives them.
 
     To be called once and outside the loop that multiplies: the copy is made here, and what the tier needs.
+
+    **Raises:** `UsageError` for an orientation that there is not.
     """
+    if orientation not in ORIENTATIONS:
+        raise UsageError(f"orientation={orientation!r}: needed one of {', '.join(ORIENTATIONS)}")
     weights = prepared(weights, tier)
     if orientation == "plain":
         return (
             lambda z: product(z, weights, transposed=True, tier=tier),
             lambda e: product(e, weights, transposed=False, tier=tier),
         )
-    copy = lax.transpose(weights, (1, 0))
+    copy = _transposed(weights)
     if orientation == "copied":
         return (
             lambda z: product(z, copy, transposed=False, tier=tier),
@@ -79,3 +86,9 @@ def products(weights: jax.Array, tier: Tier, orientation: Orientation) -> tuple[
         lambda z: product(weights, z, transposed=False, tier=tier),
         lambda e: product(copy, e, transposed=False, tier=tier),
     )
+
+
+def _transposed(array: Any) -> jax.Array:
+    """The last two axes change places."""
+    *stacked, i, j = range(array.ndim)
+    return lax.transpose(array, (*stacked, j, i))
