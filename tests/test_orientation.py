@@ -11,9 +11,8 @@ import pytest
 from pcbench import oracle
 from pcbench.errors import UsageError
 from pcbench.problem import Problem
-from pcbench.reference.inference import infer, infer_grouped, settle_grouped
+from pcbench.reference.inference import infer_grouped, settle_grouped
 from pcbench.reference.inference_groups import grouped, grouped_activities
-from pcbench.reference.network import PCN
 from pcbench.reference.orientation import ORIENTATIONS, Orientation, orientation_for
 
 STEPS, ETA = 3, 0.05
@@ -53,12 +52,8 @@ def test_every_orientation_takes_the_steps_of_the_definition(name, orientation, 
 
 def test_an_orientation_that_there_is_not_is_refused():
     """If this fails, a misspelt one is taken for another."""
-    problem = CASES["relu-square"]
     with pytest.raises(UsageError, match="orientation='units-last': needed one of plain, copied, units-first"):
-        infer(
-            PCN.from_network(problem.network()), problem.input(), problem.target(), np.stack(problem.activities()),
-            STEPS, ETA, orientation="units-last",
-        )  # fmt: skip
+        error_of(CASES["relu-square"], 1, "units-last")  # pyright: ignore[reportArgumentType]  # as in untyped code
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def points(
     *,
     activation: str = "tanh",
     groups: Sequence[int] = (),
-    orientations: Sequence[Orientation] = (),
+    orientations: Sequence[str] = (),
     seconds: float = 0.05,
     rounds: int = 5,
 ) -> tuple[list[Point], list[tuple[Point, str]]]:
