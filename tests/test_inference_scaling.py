@@ -12,7 +12,7 @@ import pytest
 from pcbench import theory
 from pcbench.errors import UsageError
 from pcbench.experiments import inference_figure, inference_scaling
-from pcbench.experiments.inference_scaling import exponents, largest_stable_step, measure, power_law, sweep_points
+from pcbench.experiments.inference_scaling import exponents, largest_stable_step, measure, sweep_points
 from pcbench.experiments.scaling_options import Options
 from pcbench.experiments.table import plain_row, read_rows, write_rows
 from pcbench.problem import Problem
@@ -137,18 +137,6 @@ def test_settings_are_the_best_of_a_linear_network():
     step = inference_scaling.settings_of(network, "error-gradient-descent")["step_size"]
     assert step == pytest.approx(2 / (1 + top), rel=1e-9)
     assert inference_scaling.settings_of(network, "error-newton") == {}
-
-
-def test_power_laws_are_fitted_with_their_uncertainty():
-    """If this fails, exponents or intervals are wrong: by hand for three points, exact for a law without noise."""
-    slope, low, high = power_law([2, 4, 8, 16], [12.0, 48.0, 192.0, 768.0])
-    assert (slope, low, high) == pytest.approx((2, 2, 2), abs=1e-9)
-    # log2 of sizes 0, 1, 2 and of values 0, 1 + e, 2: slope 1, residuals (-e, 2e, -e)/3, one degree of freedom.
-    e = 0.3
-    half = 12.706204736 * math.sqrt(6 * e * e / 9 / 2)
-    slope, low, high = power_law([1, 2, 4], [1.0, 2.0 ** (1 + e), 4.0])
-    assert (slope, low, high) == pytest.approx((1, 1 - half, 1 + half), rel=1e-8)
-    assert all(math.isnan(v) for v in power_law([4], [3.0]))
 
 
 def test_exponents_leave_out_what_was_not_reached():

@@ -19,6 +19,7 @@ from pcbench.experiments import (
     scaling_training,
 )
 from pcbench.experiments.learning_curves import toy_data
+from pcbench.experiments.power_law import exponent
 from pcbench.experiments.scaling_options import Options, network_seed
 from pcbench.experiments.sweep import run_sweep
 from pcbench.problem import Problem
@@ -242,14 +243,18 @@ def test_exponent_of_a_power_law():
     Three points off the line by (e, -2e, e) leave the slope and have the residual variance 6 e^2, the sum of squares of
     the abscissae is 2 log(2)^2, and t with one degree of freedom is tan(0.475 pi).
     """
-    slope, half = scaling_figure.exponent([1, 2, 4], [8.0, 4.0, 2.0])
+    slope, half = exponent([1, 2, 4], [8.0, 4.0, 2.0])
     assert slope == pytest.approx(-1, rel=1e-12)
     assert half == pytest.approx(0, abs=1e-6)
     bent = np.array([8.0, 4.0, 2.0]) * np.exp([0.1, -0.2, 0.1])
-    slope, half = scaling_figure.exponent([1, 2, 4], bent)
+    slope, half = exponent([1, 2, 4], bent)
     assert slope == pytest.approx(-1, rel=1e-12)
     expected = math.tan(0.475 * math.pi) * math.sqrt(6 * 0.01 / (2 * math.log(2) ** 2))
     assert half == pytest.approx(expected, rel=1e-6)
+    slope, half = exponent([2, 4], [1.0, 4.0])
+    assert slope == pytest.approx(2)
+    assert math.isnan(half)
+    assert all(map(math.isnan, exponent([4, 4, 4], [3.0, 2.0, 1.0])))
 
 
 def test_a_sweep_is_drawn(tmp_path):

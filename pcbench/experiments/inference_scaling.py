@@ -22,17 +22,17 @@ at L = 64, and the condition number grows as \(L^{2.07 \pm 0.06}\).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
-from scipy.special import stdtrit
 
 from pcbench import theory
 from pcbench.errors import UsageError
+from pcbench.experiments.power_law import exponent
 from pcbench.experiments.scaling_options import Options
 from pcbench.network import Network
 from pcbench.problem import Problem
@@ -308,22 +308,8 @@ def exponents(
     result = []
     for (family, algorithm, quantity), group in groups.items():
         reached = [r for r in group if r.get("reached", True) and r[quantity] > 0]
-        slope, low, high = power_law([r["depth"] for r in reached], [r[quantity] for r in reached])
-        found = {"exponent": slope, "low": low, "high": high, "points": len(reached)}
+        slope, half = exponent([r["depth"] for r in reached], [r[quantity] for r in reached])
+        found = {"exponent": slope, "low": slope - half, "high": slope + half, "points": len(reached)}
         left_out = len(group) - len(reached)
         result.append({"family": family, "algorithm": algorithm, "quantity": quantity, **found, "left_out": left_out})
     return result
-
-
-def power_law(sizes: Sequence[float], values: Sequence[float]) -> tuple[float, float, float]:
-    """The least-squares slope of log(values) against log(sizes) and its 95 % interval, NaN where undetermined."""
-    x, y = np.log(np.asarray(sizes, np.float64)), np.log(np.asarray(values, np.float64))
-    if len(set(sizes)) < 2:
-        return math.nan, math.nan, math.nan
-    x, y = x - x.mean(), y - y.mean()
-    slope = float(x @ y / (x @ x))
-    if len(x) < 3:
-        return slope, math.nan, math.nan
-    variance = float(np.sum((y - slope * x) ** 2)) / (len(x) - 2)
-    half = float(stdtrit(len(x) - 2, 0.975)) * math.sqrt(variance / float(x @ x))
-    return slope, slope - half, slope + half

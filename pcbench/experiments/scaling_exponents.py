@@ -11,11 +11,10 @@ training of either algorithm approach their limit like \(N^{-1/2}\), and each ot
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from scipy.special import stdtrit
+from pcbench.experiments.power_law import exponent
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
@@ -27,17 +26,6 @@ FLOOR = 1e-15
 GAP, ERROR, MISS = "loss/F* - 1", "relative gradient error", "1 - cos of the gradients"
 QUANTITIES = (("gap", GAP, -1.0), ("gradient_error", ERROR, -1.0), ("misalignment", MISS, -2.0))
 DISTANCES = (("PC from the limit", -0.5), ("BP from the limit", -0.5), ("PC from BP", -1.0))
-
-
-def exponent(x: Iterable[float], y: Iterable[float]) -> tuple[float, float]:
-    """The slope of log `y` against log `x` by least squares, and the half-width of its 95 % interval."""
-    u, v = np.log(np.fromiter(x, float)), np.log(np.fromiter(y, float))
-    if len(set(u.tolist())) < 2 or len(u) < 3:
-        return math.nan, math.nan
-    u = u - u.mean()
-    slope = float(u @ v / (u @ u))
-    scatter = float(np.sum((v - v.mean() - slope * u) ** 2)) / (len(u) - 2)
-    return slope, float(stdtrit(len(u) - 2, 0.975)) * math.sqrt(scatter / float(u @ u))
 
 
 def selected(rows: Rows, **wanted: Any) -> list[Row]:
@@ -80,7 +68,7 @@ def table(sweeps: Mapping[str, Rows]) -> list[dict[str, Any]]:
 
     def add(network: str, quantity: str, theory: float, widths: list[float], values: list[float]) -> None:
         slope, half = exponent(widths, values)
-        if math.isfinite(slope):
+        if math.isfinite(half):
             result.append(
                 {"network": network, "quantity": quantity, "theory": theory, "measured": slope, "interval": half}
             )

@@ -29,13 +29,13 @@ from pcbench.experiments.drawing import (
     sequential,
     size_ticks,
 )  # fmt: skip
+from pcbench.experiments.power_law import exponent
 from pcbench.experiments.scaling_exponents import (
     DISTANCES,
     FLOOR,
     WIDE,
     Rows,
     distances,
-    exponent,
     fitted,
     selected,
 )  # fmt: skip
@@ -47,7 +47,7 @@ _GAP, _ERROR, _MISS = r"loss$/F^* - 1$", "relative gradient error", r"$1 - \cos$
 def told(name: str, x: Iterable[float], y: Iterable[float]) -> str:
     """A name with its exponent, or alone where there are too few points for one."""
     slope, half = exponent(x, y)
-    return f"{name}: ${slope:.2f} \\pm {half:.2f}$" if math.isfinite(slope) else name
+    return f"{name}: ${slope:.2f} \\pm {half:.2f}$" if math.isfinite(half) else name
 
 
 def by(rows: Rows, over: str, value: str, floor: float = FLOOR) -> tuple[list[int], list[list[float]]]:
