@@ -19,7 +19,6 @@ What to know of jpc 1.0.0 when reading the results:
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -470,14 +469,6 @@ def _library() -> SimpleNamespace:
 
 
 def _versions(lib: SimpleNamespace) -> dict[str, str]:
-    """What matters beside jpc's own number, which does not tell its commits apart."""
+    """What matters beside jpc's own number; the commit, which that does not tell, is found for every library."""
     found = {"python": platform.python_version(), "jax": lib.jax.__version__, "numpy": np.__version__}
-    found |= {name: metadata.version(name) for name in ("equinox", "diffrax", "optax")}
-    commit = _commit()
-    return {**found, "commit": commit} if commit else found
-
-
-def _commit() -> str:
-    """The commit that pip installed jpc from, where it was told one."""
-    text = metadata.distribution("jpc").read_text("direct_url.json")
-    return json.loads(text).get("vcs_info", {}).get("commit_id", "") if text else ""
+    return found | {name: metadata.version(name) for name in ("equinox", "diffrax", "optax")}
