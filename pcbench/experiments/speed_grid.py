@@ -121,27 +121,24 @@ class Measure:
 
     def _measured(self, point: Point) -> list[Row]:
         network, input, target = _case(point)
-        steppers: dict[str, Stepper] = {}
-        rows = {"reference": _reference(point, network, input, target, steppers)}
-        count = long_enough(steppers["reference"], point["seconds"])
+        timed = _Timed(point["seconds"])
+        rows = {"reference": _reference(point, network, input, target, timed)}
         for groups in point["groups"]:
             name = f"reference in {groups} group{'s' * (groups > 1)}"
-            rows[name] = _reference(point, network, input, target, steppers, name, groups=groups)
+            rows[name] = _reference(point, network, input, target, timed, name, groups=groups)
         for orientation in point["orientations"]:
             name = f"reference {orientation}"
-            rows[name] = _reference(point, network, input, target, steppers, name, orientation=orientation)
-        rows["plain JAX"] = _plain(point, network, input, target, count, steppers)
+            rows[name] = _reference(point, network, input, target, timed, name, orientation=orientation)
+        rows["plain JAX"] = _plain(point, network, input, target, timed)
         for name, client in self._peers.items():
-            rows[name] = _peer(point, client, network, input, target, steppers, name)
-        counts = dict.fromkeys(steppers, count)
+            rows[name] = _peer(point, client, network, input, target, timed, name)
         products = _squares_and_own(point)
         if len(network.weights) > 2:
             products["products"] = _products_alone(point, network)
         for name, program in products.items():
             program(1)
-            steppers[name] = stepper(program)
-            counts[name] = long_enough(steppers[name], point["seconds"])
-        seconds = step_seconds(steppers, counts, point["rounds"])
+            timed.add(name, stepper(program))
+        seconds = step_seconds(timed.steppers, timed.counts, point["rounds"])
         return [self._row(point, name, row, seconds) for name, row in rows.items()]
 
     def _row(self, point: Point, name: str, row: Row, seconds: Mapping[str, float]) -> Row:
@@ -173,6 +170,20 @@ def where() -> str:
     )
 
 
+class _Timed:
+    """What is measured in a cell, by name, and how many steps of each are worth `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.steppers: dict[str, Stepper] = {}
+        self.counts: dict[str, int] = {}
+        self._seconds = seconds
+
+    def add(self, name: str, step: Stepper, count: int | None = None) -> None:
+        """Measure this as well, by so many steps if it can take no other number; it is compiled."""
+        self.counts[name] = long_enough(step, self._seconds) if count is None else count
+        self.steppers[name] = step
+
+
 # ---- the implementations ----------------------------------------------------------------------------------------
 
 
@@ -198,7 +209,7 @@ def _case(point: Point) -> tuple[Network, np.ndarray, np.ndarray]:
 
 
 def _reference(
-    point: Point, network: Network, input: Any, target: Any, steppers: dict[str, Stepper], name: str = "reference",
+    point: Point, network: Network, input: Any, target: Any, timed: _Timed, name: str = "reference",
     groups: int | None = None, orientation: Orientation | None = None,
 ) -> Row:  # fmt: skip
     """The program behind long inference of the reference, compiled ahead so that compiling can be told from running."""
@@ -217,20 +228,21 @@ def _reference(
         state[0] = compiled(cut, x, y, activities=state[0], steps=steps, step_size=eta)  # goes on where it stopped
         return state[0]
 
-    steppers[name] = stepper(run)
     run(1)
+    timed.add(name, stepper(run))
     layout = {"groups": len(cut.hidden), "orientation": orientation}
     return {"compile_seconds": seconds, "peak_bytes": _peak(compiled), **layout}
 
 
-def _plain(point: Point, network: Network, input: Any, target: Any, count: int, steppers: dict[str, Stepper]) -> Row:
-    """Plain JAX, whose number of steps is compiled in: once, for as many as are measured.
+def _plain(point: Point, network: Network, input: Any, target: Any, timed: _Timed) -> Row:
+    """Plain JAX, whose number of steps is compiled in: once, for as many as are measured of the reference.
 
     Its one call is not set against one of a single step, whose program would take as long to compile again; that
     leaves the dispatch in, some tenths of a millisecond in `seconds`.
     """
     z = [jnp.asarray(a) for a in jax.jit(feedforward)(grouped(network, len(input)), input).layers()]
     weights, x, y = jax.device_put((network.weights, input, target))
+    count = timed.counts["reference"]
     eta = np.dtype(point["dtype"]).type(STEP_SIZE)
     begin = time.perf_counter()
     lowered = speed_plain.program.lower(
@@ -239,16 +251,15 @@ def _plain(point: Point, network: Network, input: Any, target: Any, count: int, 
     )  # fmt: skip
     compiled = lowered.compile()
     seconds = time.perf_counter() - begin
-    timed = stepper(lambda _: compiled(weights, x, y, z, eta))
-    timed(count)
-    steppers["plain JAX"] = lambda steps: 0.0 if steps == 1 else timed(steps)
+    call = stepper(lambda _: compiled(weights, x, y, z, eta))
+    call(count)
+    timed.add("plain JAX", lambda steps: 0.0 if steps == 1 else call(steps), count)
     return {"compile_seconds": seconds, "peak_bytes": _peak(compiled)}
 
 
 def _peer(
-    point: Point, client: WorkerClient, network: Network, input: Any, target: Any, steppers: dict[str, Stepper],
-    name: str,
-) -> Row:  # fmt: skip
+    point: Point, client: WorkerClient, network: Network, input: Any, target: Any, timed: _Timed, name: str
+) -> Row:
     """A peer's own loop: many steps in one call of its `infer`, timed inside its process."""
     able = client.manifest.capabilities
     if point["tier"] != "highest" or point["dtype"] not in able.dtypes or point["activation"] not in able.activations:
@@ -262,9 +273,9 @@ def _peer(
 
     try:
         first, again = step(1), step(1)
+        timed.add(name, step)
     except PcbenchError as error:
         return {"note": str(error).splitlines()[0][:120]}
-    steppers[name] = step
     return {"compile_seconds": max(0.0, first - again)}
 
 

@@ -20,6 +20,9 @@ Stepper = Callable[[int], float]
 MOST_STEPS = 20_000
 """In one call, however short a step is."""
 
+_LONGER = 1.5
+"""What the steps beyond the first take at least, over a call with one."""
+
 
 def stepper(program: Callable[[int], Any]) -> Stepper:
     """The stepper of a program of JAX, called with a number of steps and waited for."""
@@ -33,22 +36,24 @@ def stepper(program: Callable[[int], Any]) -> Stepper:
 
 
 def long_enough(step: Stepper, seconds: float) -> int:
-    """The steps that take about `seconds` beyond the first, at least 2; `step` has compiled what it needs.
+    """The steps beyond the first that take about `seconds`, and more than a call with one; `step` has compiled.
 
-    Each length is tried twice, as the first try may have been interrupted, and only what a call takes more than one
-    with a single step counts.
+    The second matters where a call costs much besides its steps, to bring gigabytes of weights into another form say:
+    the scatter of that cost would drown a difference smaller than it.  Each length is tried twice, as the first try
+    may have been interrupted, and only what a call takes more than one with a single step counts.
     """
     overhead = min(step(1), step(1))
+    needed = max(seconds / 2, _LONGER * overhead)
     if overhead >= seconds:
         steps, took = 2, step(3)
-        if took - overhead >= seconds:
+        if took - overhead >= needed:
             return steps
     steps = 4
     while steps < MOST_STEPS:
         took = min(step(1 + steps), step(1 + steps)) - overhead
-        if took >= seconds / 2:
+        if took >= needed:
             break
-        steps = min(MOST_STEPS, 16 * steps, max(2 * steps, int(steps * seconds / max(took, 1e-9))))
+        steps = min(MOST_STEPS, 16 * steps, max(2 * steps, int(1.2 * steps * needed / max(took, 1e-9))))
     return steps
 
 
@@ -65,4 +70,4 @@ def step_seconds(steppers: Mapping[str, Stepper], counts: Mapping[str, int], rou
 
 def _slope(short: float, long: float, count: int) -> float:
     """The difference by its steps; where all short calls were disturbed, so that there is none, the bound it has."""
-    return (long - short) / count if long > 1.5 * short else long / (1 + count)
+    return (long - short) / count if long - short > short / 2 else long / (1 + count)
