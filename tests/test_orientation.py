@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from pcbench import oracle
+from pcbench.adapters.reference import compiled_for_speed
 from pcbench.errors import UsageError
 from pcbench.problem import Problem
+from pcbench.reference.compilation import compilations
 from pcbench.reference.inference import infer_grouped, settle_grouped
 from pcbench.reference.inference_groups import grouped, grouped_activities
 from pcbench.reference.orientation import ORIENTATIONS, Orientation, orientation_for
@@ -57,7 +59,7 @@ def test_an_orientation_that_there_is_not_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("width", "depth", "batch", "orientation"), [(64, 4, 16, "copied"), (1024, 3, 2, "units-first")]
+    ("width", "depth", "batch", "orientation"), [(64, 4, 16, "copied"), (1024, 3, 4, "units-first")]
 )
 def test_the_orientation_that_is_chosen_takes_the_steps_of_the_definition(width, depth, batch, orientation):
     """If this fails, the rule sends networks of these sizes to a program that nothing else tests at size."""
@@ -69,6 +71,18 @@ def test_the_orientation_that_is_chosen_takes_the_steps_of_the_definition(width,
     assert error_of(problem, depth - 2) < 1
 
 
+def test_the_adapter_copies_weights_for_many_steps_only():
+    """If this fails, a call of one step of a large network takes as long as ten, or long inference gains nothing."""
+    problem = Problem(input_dim=3, width=128, depth=4, output_dim=2, batch=8, activation="tanh", residual=True)
+    pcn, network, x, y = compiled_for_speed(), problem.network(), problem.input(), problem.target()
+    before = compilations("settle_grouped")
+    for steps, programs in ((1, 1), (7, 1), (8, 2), (40, 2)):
+        answer = pcn.infer(network, x, y, steps, ETA).activities
+        assert compilations("settle_grouped") - before == programs
+        for z, expected in zip(answer, oracle.infer(network, x, y, steps, ETA), strict=True):
+            np.testing.assert_allclose(z, expected, rtol=0, atol=1e-11)
+
+
 def hidden(layers: int, width: int, dtype: str = "float32", grouped: bool = False) -> list[jax.ShapeDtypeStruct]:
     """Shapes of hidden weights, each alone or all in one group."""
     if grouped:
@@ -78,13 +92,18 @@ def hidden(layers: int, width: int, dtype: str = "float32", grouped: bool = Fals
 
 def test_the_rule_of_the_orientation(monkeypatch):
     """If this fails, weights are held twice where that makes inference slower; the figures are in the docstring."""
-    assert orientation_for(hidden(2, 2048), 16, "highest") == "units-first"
+    assert orientation_for(hidden(2, 2048), 2, "highest") == "units-first"
+    assert orientation_for(hidden(2, 2048), 2, "highest", steps=8) == "units-first"
+    assert orientation_for(hidden(2, 2048), 2, "highest", steps=7) == "plain"  # the copy costs more than it gains
+    assert orientation_for(hidden(14, 2048, "float64"), 16, "highest") == "units-first"
+    assert orientation_for(hidden(14, 1024), 128, "highest") == "units-first"
+    assert orientation_for(hidden(14, 1024), 256, "highest") == "plain"  # nothing to gain
+    assert orientation_for(hidden(14, 1024, "float64"), 2, "highest") == "plain"
+    assert orientation_for(hidden(100, 2048), 16, "highest") == "plain"  # gigabytes more
     assert orientation_for(hidden(2, 256), 2, "highest") == "copied"
-    assert orientation_for(hidden(2, 512), 16, "highest") == "units-first"
-    assert orientation_for(hidden(2, 512), 8, "highest") == "plain"
+    assert orientation_for(hidden(4, 512), 16, "highest") == "copied"
     assert orientation_for(hidden(14, 512), 16, "highest") == "plain"  # the copy is read from farther away
-    assert orientation_for(hidden(14, 2048, "float64"), 16, "highest") == "plain"
-    assert orientation_for(hidden(2, 2048), 256, "highest") == "plain"  # nothing to gain
+    assert orientation_for(hidden(2, 256), 64, "highest") == "plain"
     assert orientation_for(hidden(2, 2048), 1, "highest") == "plain"
     assert orientation_for(hidden(3, 7), 5, "highest") == "plain"  # of the size of a law's problem
     assert orientation_for(hidden(2, 2048, grouped=True), 16, "highest") == "plain"

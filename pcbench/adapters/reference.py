@@ -24,6 +24,7 @@ from pcbench.reference.compilation import compilations, counted_jit, for_speed
 from pcbench.reference.equilibrium import Outcome
 from pcbench.reference.inference_groups import feedforward, grouped, grouped_activities
 from pcbench.reference.network import PCN
+from pcbench.reference.orientation import orientation_for
 from pcbench.version import __version__
 
 Weights = tuple[np.ndarray, ...]
@@ -137,7 +138,10 @@ class ReferencePCN:
         with self._computing():
             z = _feedforward.well(cut, input) if start is None else grouped_activities(cut, start)
             count, eta = np.int64(steps), network.dtype.type(step_size)
-            z = inference_module.settle_grouped.donating(cut, input, target, activities=z, steps=count, step_size=eta)
+            written = orientation_for(cut.hidden, len(input), "highest", steps)
+            z = inference_module.settle_grouped.donating(
+                cut, input, target, activities=z, steps=count, step_size=eta, orientation=written
+            )
             return Inference(activities=z.layers())
 
     def activity_gradients(

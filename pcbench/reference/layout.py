@@ -28,7 +28,7 @@ TIERS = ("highest", "tf32", "bfloat16")
 ALONE = 1 << 17
 """Operations of a layer's step from which it is a product of its own on a CPU."""
 _GROUPS = 8
-_WORTH = 1 << 21  # operations of a step from which its layers go in groups
+_WORTH = 10**6  # operations of a step from which its layers go in groups
 _FULL = 1024
 _STRIDE = 32
 

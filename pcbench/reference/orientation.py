@@ -28,32 +28,39 @@ r"""How the products of a network are written.
 
 ORIENTATIONS = get_args(Orientation)
 
-_SAMPLES = 32
-_COPIED = 1 << 21  # bytes of weights and copy up to which both are read as fast as the weights alone
-_UNITS = ((1024, 2, 1 << 29), (512, 16, 1 << 22))  # from this width and batch on, the same for `units-first`
+_FEW = 8
+_COPIED = (32, 1 << 23)
+"""Samples, and bytes of weights and copy together, up to which `copied` is worth it: where both stay in a cache."""
+_UNITS = (1 << 10, 1 << 12, 1 << 7, 1 << 31)
+"""Units, and samples times units, from which on `units-first` is worth it; samples and bytes up to which it is."""
 
 Product = Callable[[jax.Array], jax.Array]
 
 
-def orientation_for(hidden: Sequence[Any], batch: int, tier: Tier) -> Orientation:
+def orientation_for(hidden: Sequence[Any], batch: int, tier: Tier, steps: int | None = None) -> Orientation:
     r"""How the products by `hidden` weights, in groups, are written for a batch of this size.
 
-    Measured on two cores of a Xeon with 2 MiB of second-level cache each, JAX 0.10.2, float32, ms a step as `plain`,
-    `copied` and `units-first`: 5.6, 7.6 and 3.1 at N = 2048, L = 4, B = 16; 11.4, - and 7.7 at N = 1024, L = 16,
-    B = 16; 0.45, - and 0.37 at N = 512, L = 4, B = 32, but 0.12, 0.12 and 0.12 at B = 4; 0.030, 0.015 and 0.031 at
-    N = 256, L = 4, B = 2; 0.037, 0.025 and 0.056 at N = 128, L = 16, B = 2.  With 256 samples all three are alike.  The
-    copy is another array to read: 3.6, - and 5.4 at N = 512, L = 32, B = 16, and 94, - and 139 at N = 2048, L = 16,
-    B = 16 in float64.  To make it takes the time that 2 to 5 steps gain: 0.13 ms for a layer at N = 512, 3.5 at 2048.
+    **Arguments:** `steps` of inference, where their number is known.
+
+    As measured by `pcbench speed --orientations plain,copied,units-first`, on two cores in float32 and float64: with a
+    few samples `copied` takes two thirds of the time that `plain` takes where weights and copy fit into a cache, and
+    `units-first` half of it in layers of 1024 units and more, where the gain ends with some 200 samples.  With layers
+    of 512 units `units-first` gains on one machine and loses on another, so they are `plain`.  Elsewhere the three are
+    alike, or the copy is one more array to read from memory.  `ci/reports/speed-orientations.md` has the figures.  The
+    copy is made once for a call, which takes what several steps gain.
     """
     single = bool(hidden) and all(map(alone, hidden))
-    if jax.default_backend() != "cpu" or tier != "highest" or not single or not 1 < batch <= _SAMPLES:
+    if jax.default_backend() != "cpu" or tier != "highest" or not single or batch < 2:
+        return "plain"
+    if steps is not None and steps < _FEW:
         return "plain"
     width, both = hidden[0].shape[0], 2 * sum(weights.size * weights.dtype.itemsize for weights in hidden)
     if 4 * batch * width**2 < ALONE:
         return "plain"  # where compiling is what takes the time
-    if any(width >= least and batch >= samples and both <= most for least, samples, most in _UNITS):
+    units, numbers, samples, most = _UNITS
+    if width >= units and batch * width >= numbers and batch <= samples and both <= most:
         return "units-first"
-    return "copied" if both <= _COPIED else "plain"
+    return "copied" if batch <= _COPIED[0] and both <= _COPIED[1] else "plain"
 
 
 def turned(array: Any, orientation: Orientation) -> jax.Array:
