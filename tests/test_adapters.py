@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import os
 import re
 import runpy
@@ -401,21 +400,6 @@ def test_adapter_answers_by_the_gradients_of_its_own_energy(name):
 JPC_FACTORIES = [entry.spec.partition(":")[2] for entry in KNOWN.values() if entry.probe == "jpc"]
 
 
-def stand_ins(monkeypatch, tmp_path, direct_url=None, **names):
-    """A jpc 1.0.0 with these names, and empty modules for what it stands on, for the length of a test."""
-    from pcbench.adapters import jpc
-
-    modules = {"jpc": SimpleNamespace(**names), "jax": SimpleNamespace(__version__="0.5.2")}
-    monkeypatch.setattr(jpc, "import_module", lambda name: modules.get(name, SimpleNamespace()))
-    info = tmp_path / "jpc-1.0.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: jpc\nVersion: 1.0.0\n")
-    if direct_url is not None:
-        (info / "direct_url.json").write_text(json.dumps(direct_url))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return jpc
-
-
 @pytest.mark.parametrize("factory", JPC_FACTORIES)
 def test_jpc_says_which_environment_it_needs(factory, monkeypatch):
     """If this fails, JAX 0.6 or later gives a traceback about `jaxlib.xla_extension` instead of what to do."""
@@ -433,23 +417,15 @@ def test_jpc_says_which_environment_it_needs(factory, monkeypatch):
 
 def test_jpc_tells_older_code_of_the_same_number(monkeypatch, tmp_path):
     """If this fails, the tag 1.0.0, whose functions have other names, fails at its first question without a reason."""
-    jpc = stand_ins(monkeypatch, tmp_path, update_activities=None)
+    from pcbench.adapters import jpc
+
+    modules = {"jpc": SimpleNamespace(update_activities=None), "jax": SimpleNamespace(__version__="0.5.2")}
+    monkeypatch.setattr(jpc, "import_module", lambda name: modules.get(name, SimpleNamespace()))
+    (tmp_path / "jpc-1.0.0.dist-info").mkdir()
+    (tmp_path / "jpc-1.0.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: jpc\nVersion: 1.0.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(MissingLibraryError, match=r"has no update_pc_activities.*jpc 1\.0\.0 as of July 2026"):
         jpc.implementation()
-
-
-@pytest.mark.parametrize(
-    ("direct_url", "commit"),
-    [
-        (None, ""),
-        ({"url": "file:///jpc", "dir_info": {}}, ""),
-        ({"url": "https://example.org/jpc", "vcs_info": {"vcs": "git", "commit_id": "7d6cc05"}}, "7d6cc05"),
-    ],
-)
-def test_jpc_states_its_commit_where_pip_was_told_one(direct_url, commit, monkeypatch, tmp_path):
-    """If this fails, two reports on different code of one number cannot be told apart."""
-    jpc = stand_ins(monkeypatch, tmp_path, direct_url)
-    assert jpc._commit() == commit
 
 
 @pytest.mark.parametrize("param_type", ["sp", "ntp", "mupc"])
