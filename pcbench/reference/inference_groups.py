@@ -29,8 +29,8 @@ class GroupedPCN(NamedTuple):
 
     **Arguments:** `ends`, the network without hidden weights, all scalings and skips included; `hidden`,
     \(W_2 \dots W_{L-1}\) by groups, `(g, N, N)` each, and `(N, N)` for a layer alone; `scalings` and `skips` of these
-    layers, `(g, 1, 1)` and `()`.  They are cut before the program like the rest: to cut them, or an axis off everything
-    a layer alone has, takes XLA as long as to compile what is done with it, 2.7 and 1.0 s at L = 128.
+    layers, `(g, 1, 1)` and `()`.  They are cut before the program like the rest: to cut them within it, or an axis off
+    everything that a layer alone has, takes XLA longer to compile than what is done with them.
     """
 
     ends: PCN

@@ -45,16 +45,12 @@ def groups_for(layers: int, width: int, batch: int) -> int:
 
     *CPU.*  XLA has a fast kernel for a product of two matrices, which uses all cores, and runs the layers of a batched
     product one after another, each on as many cores as its shape is worth, which is one for small layers.  So a layer
-    goes alone where it is worth the microseconds that a product of its own costs.  Measured with JAX 0.10.2 on two
-    cores in float32, ms a step alone and in the best of 1, 2 and 8 groups: 13.7 and 14.4 at N = 512, L = 16, B = 256;
-    1.10 and 1.20 at N = 128, L = 16, B = 256; 18.3 and 26.2 at N = 512, L = 128, B = 16; 0.048 and 0.097 at N = 128,
-    L = 16, B = 2; 0.138 and 0.273 at N = 32, L = 16, B = 256; but 0.234 and 0.106 at N = 64, L = 128, B = 4.  Alone or
-    not, 126 layers compile in 0.6 s.  Products that do not wait for each other run at the same time, so many layers
-    below `ALONE` go in eight groups, and few in one: 0.086 and 0.22 with 8 and 1 at N = 32, L = 128, B = 16, and 0.033
-    and 0.020 at L = 16.  One core agrees: 25.9 alone and 29.0 in one group at N = 512, L = 16, B = 256.  A product with
-    a vector is none of two matrices, reads the weights no faster on two cores and compiles in a time of its own, 1.6 s
-    for 126 alone: 0.55 ms in one group and 0.86 alone at N = 512, L = 16, and 5.8 and 6.3 at L = 128, but 0.61 and 0.34
-    at N = 128, L = 128.  `pcbench speed --groups 1,2,8,126` measures them anew.
+    goes alone where it is worth the microseconds that a product of its own costs: all in one group then take up to four
+    times as long.  Products that do not wait for each other run at the same time, so many layers below `ALONE` go in
+    eight groups, which takes half the time of one group at N = 32, L = 128, B = 16, and few in one.  A product with a
+    vector is none of two matrices: 126 of them compile in seconds, and one batched product of them is as fast or, on
+    machines where one core does not get all that memory gives, at N = 128, L = 128, a third slower.
+    `ci/reports/speed-groups.md` has the figures, and the command is in `ci/README.md`.
 
     *GPU.*  A layer does not fill the device below `_FULL` units, and a launch costs as much as a small product: one
     batched product.  Above, a layer fills it alone, and groups keep what lies between the products small.
