@@ -15,7 +15,7 @@ from pcbench.reference import layout
 from pcbench.reference.compilation import compilations, counted_jit
 from pcbench.reference.gradients import activity_gradients_from
 from pcbench.reference.inference import infer, settle_grouped
-from pcbench.reference.inference_groups import feedforward, grouped, grouped_activities
+from pcbench.reference.inference_groups import feedforward, grouped, grouped_activities, in_place
 from pcbench.reference.network import PCN
 
 CASES = {
@@ -111,6 +111,9 @@ def test_the_rule_of_the_layout(monkeypatch):
     assert layout.groups_for(14, 128, 2) == 14  # each worth a product of its own
     assert layout.groups_for(126, 128, 256) == 126
     assert layout.groups_for(126, 512, 1) == 1  # products with a vector
+    assert layout.groups_for(126, 128, 1) == 14
+    assert layout.groups_for(14, 128, 1) == 1
+    assert layout.groups_for(126, 32, 2) == 8
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert layout.groups_for(126, 128, 256) == 1
     assert layout.groups_for(126, 2048, 1024) == 8
@@ -210,6 +213,18 @@ def test_inference_holds_weights_once_and_activities_four_times_at_most(width, d
     beside = plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes
     # The activation and the two products of every hidden layer, and some arrays of a layer in all.
     assert beside <= 3 * state + 2 * state / (depth - 1), f"{beside / state:.2f} times the activities"
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU has memory of its own")
+def test_a_group_of_weights_is_read_where_it_is():
+    """If this fails, every call copies the weights, into memory that is slower to read."""
+    for dtype, width in (("float32", 7), ("float64", 96)):
+        matrices = [np.full((width, width), l, dtype) for l in range(3)]
+        with jax.enable_x64(dtype == "float64"):
+            group = in_place(matrices)
+            assert jax.device_put(group).unsafe_buffer_pointer() == group.ctypes.data
+        np.testing.assert_array_equal(group, np.stack(matrices))
+        assert group.dtype == dtype
 
 
 def test_only_a_call_that_donates_takes_the_callers_array():

@@ -29,6 +29,7 @@ ALONE = 1 << 17
 """Operations of a layer's step from which it is a product of its own on a CPU."""
 _GROUPS = 8
 _WORTH = 10**6  # operations of a step from which its layers go in groups
+_SINGLE, _MANY, _NARROW = 14, 1 << 22, 128  # groups of a single sample, from these operations and up to this width
 _FULL = 1024
 _STRIDE = 32
 
@@ -48,8 +49,8 @@ def groups_for(layers: int, width: int, batch: int) -> int:
     goes alone where it is worth the microseconds that a product of its own costs: all in one group then take up to four
     times as long.  Products that do not wait for each other run at the same time, so many layers below `ALONE` go in
     eight groups, which takes half the time of one group at N = 32, L = 128, B = 16, and few in one.  A product with a
-    vector is none of two matrices: 126 of them compile in seconds, and one batched product of them is as fast or, on
-    machines where one core does not get all that memory gives, at N = 128, L = 128, a third slower.
+    vector is none of two matrices: 126 of them compile in seconds, and one batched product of them is as fast, but at
+    N = 128, L = 128, where 14 groups take 0.6 to 0.9 of its time (`pcbench speed --batches 1 --groups 1,14,126`).
     `ci/reports/speed-groups.md` has the figures, and the command is in `ci/README.md`.
 
     *GPU.*  A layer does not fill the device below `_FULL` units, and a launch costs as much as a small product: one
@@ -61,7 +62,8 @@ def groups_for(layers: int, width: int, batch: int) -> int:
         return 1 if width < _FULL else min(layers, _GROUPS)
     work = 4 * batch * width * width
     if batch == 1:
-        return 1
+        many = layers * work >= _MANY and width <= _NARROW
+        return min(layers, _SINGLE) if many else 1
     if work >= ALONE:
         return layers
     return min(layers, _GROUPS) if layers * work >= _WORTH else 1
