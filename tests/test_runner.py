@@ -268,6 +268,8 @@ def test_a_torn_line_is_ignored(tmp_path):
     for cut in (1, 40):
         journal.path.write_bytes(whole[:-cut] if cut > 1 else whole[:-2])
         assert Journal(tmp_path, "k").load() == ({"seed": 5}, [first])
+    journal.path.write_bytes(whole + b'{"other": 1}\n5\n')  # whole lines that are no evidence
+    assert Journal(tmp_path, "k").load() == ({"seed": 5}, [first, second])
     journal.path.write_bytes(b"\xff\xfe garbage")
     assert Journal(tmp_path, "k").load() == ({}, [])
 

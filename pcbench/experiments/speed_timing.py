@@ -70,4 +70,4 @@ def step_seconds(steppers: Mapping[str, Stepper], counts: Mapping[str, int], rou
 
 def _slope(short: float, long: float, count: int) -> float:
     """The difference by its steps; where all short calls were disturbed, so that there is none, the bound it has."""
-    return (long - short) / count if long - short > short / 2 else long / (1 + count)
+    return (long - short) / count if long > 1.5 * short else long / (1 + count)

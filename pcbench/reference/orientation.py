@@ -44,10 +44,10 @@ def orientation_for(hidden: Sequence[Any], batch: int, tier: Tier, steps: int | 
 
     As measured by `pcbench speed --orientations plain,copied,units-first`, on two cores in float32 and float64: with a
     few samples `copied` takes two thirds of the time that `plain` takes where weights and copy fit into a cache, and
-    `units-first` half of it in layers of 1024 units and more, where the gain ends with some 200 samples.  With layers
-    of 512 units `units-first` gains on one machine and loses on another, so they are `plain`.  Elsewhere the three are
-    alike, or the copy is one more array to read from memory.  `ci/reports/speed-orientations.md` has the figures.  The
-    copy is made once for a call, which takes what several steps gain.
+    `units-first` half to two thirds in layers of 1024 units and more, where the gain ends with some 200 samples.  With
+    layers of 512 units `units-first` gains on one machine and loses on another, so they are `plain`.  Elsewhere the
+    three are alike, or the copy is one more array to read from memory.  `ci/reports/speed-orientations.md` has those
+    in float32.  The copy is made once for a call, which takes what several steps gain.
     """
     single = bool(hidden) and all(map(alone, hidden))
     if jax.default_backend() != "cpu" or tier != "highest" or not single or batch < 2:
