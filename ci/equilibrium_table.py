@@ -19,11 +19,11 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from pcbench.problem import Problem
-from pcbench.reference import equilibrium_linear
+from pcbench.problem.mlp import Problem
 from pcbench.reference.compilation import counted_jit
-from pcbench.reference.equilibrium import EquilibriumState
-from pcbench.reference.equilibrium_nonlinear import solve
+from pcbench.reference.equilibrium import linear as equilibrium_linear
+from pcbench.reference.equilibrium.nonlinear import solve
+from pcbench.reference.equilibrium.outcome import EquilibriumState
 from pcbench.reference.gradients import activity_gradients_from, backpropagation
 from pcbench.reference.network import PCN
 

@@ -4,7 +4,7 @@
     python ci/gate_power.py                            # 200 A/A comparisons, 100 planted; ci/reports/gate.{json,md}
     python ci/gate_power.py --aa 8 --planted 4 --name try --output .   # to see that it works
 
-Every comparison is the gate's own (`pcbench.gating.pairs`), processes and all, only with fewer timed bodies.  A/A
+Every comparison is the gate's own (`pcbench.gate.pairs`), processes and all, only with fewer timed bodies.  A/A
 compares an implementation with itself; the planted slowdown is real work, a fifth more of it (`ci/planted.py`).
 Comparisons that are in the JSON file are not made again, so that an interrupted count goes on where it stopped.
 
@@ -23,12 +23,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pcbench.cli_options import orderly_termination
-from pcbench.gating import harness, pairs, session
-from pcbench.gating.bench import BODIES, LEAST_SECONDS, Bench
-from pcbench.gating.outcome import Conformance
-from pcbench.gating.rows import Chosen, choose
-from pcbench.gating.signs import Plan, looks_between
+from pcbench.cli.options import orderly_termination
+from pcbench.gate import pairs, session
+from pcbench.gate.outcome import Conformance
+from pcbench.gate.rows import Chosen, choose
+from pcbench.gate.sides import BODIES, LEAST_SECONDS, Bench
+from pcbench.gate.signs import Plan, looks_between
+from pcbench.timing import harness
 
 ROOT = Path(__file__).resolve().parent
 ROWS = ("infer-deep-narrow", "infer-medium", "infer-wide", "weight-gradient")

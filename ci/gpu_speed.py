@@ -19,10 +19,11 @@ from pathlib import Path
 
 import jax
 
-from pcbench.experiments import speed_grid, speed_report
-from pcbench.experiments.speed_grid import Limits, Measure
+from pcbench.experiments.speed import grid as speed_grid
+from pcbench.experiments.speed import report as speed_report
+from pcbench.experiments.speed.grid import Limits, Measure
 from pcbench.experiments.sweep import Bar, Point, failures_path, run_sweep
-from pcbench.experiments.table import Row
+from pcbench.output.table import Row
 
 OF_GEMM, OVER_LOOP = 0.7, 5.0
 KINDS = (("float32", "tf32"), ("float32", "highest"), ("float32", "bfloat16"), ("float64", "highest"))

@@ -29,8 +29,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pcbench.benchmarks import machine
-from pcbench.gating import harness as harnesses
+from pcbench.timing import harness as harnesses
+from pcbench.timing import machine_record as machine
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = "pcbench.adapters.reference"

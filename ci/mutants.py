@@ -44,16 +44,18 @@ import numpy as np
 from pcbench.properties import judge, replay
 from pcbench.properties.judge import as_worst, describe
 
-from pcbench import arrays, json_lines
 from pcbench.adapters.numpy import NumpyPCN
-from pcbench.architecture_problem import AnyProblem, problem_from_line
+from pcbench.conformance.journal import fingerprint
+from pcbench.conformance.runner import open_subject
 from pcbench.errors import ImplementationError
-from pcbench.evidence import BROKEN, Verdict, Worst, merge
-from pcbench.journal import fingerprint
-from pcbench.judging import open_subject
-from pcbench.laws import REGISTRY, Law, Measurement, ladders
-from pcbench.profiles import Profile, profile
-from pcbench.subject import Subject
+from pcbench.laws import REGISTRY, Law, Measurement
+from pcbench.laws.measuring import ladders
+from pcbench.output import json_lines
+from pcbench.problem import arrays
+from pcbench.problem.architectures import AnyProblem, problem_from_line
+from pcbench.report.evidence import BROKEN, Verdict, Worst, merge
+from pcbench.report.profiles import Profile, profile
+from pcbench.worker.subject import Subject
 
 ROOT = Path(__file__).resolve().parent.parent
 SIGNS = {"fail": "X", "contract": "c", "pass": ".", "inconclusive": "o", "not-applicable": " ", "untouched": "."}
@@ -122,9 +124,9 @@ class Journal:
 
 def catalogue() -> Any:
     """The package of mutants, which lives with the tests."""
-    if str(ROOT / "tests") not in sys.path:
-        sys.path.insert(0, str(ROOT / "tests"))
-    return importlib.import_module("mutants")
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    return importlib.import_module("tests.laws.mutants")
 
 
 def factory(name: str) -> Callable[[], Any]:

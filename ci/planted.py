@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pcbench.loading import load
+from pcbench.protocol.loading import load
 
 FRACTION = 0.2
 

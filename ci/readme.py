@@ -115,7 +115,7 @@ def _escaped(text: str) -> str:
 
 def profiles() -> str:
     """How much evidence each profile gathers, in a sentence."""
-    from pcbench.profiles import PROFILES
+    from pcbench.report.profiles import PROFILES
 
     counts = ", ".join(f"{p.examples} (`{p.name}`)" for p in PROFILES.values())
     least = ", ".join(str(p.minimum) for p in PROFILES.values())
@@ -128,7 +128,7 @@ def profiles() -> str:
 
 def conventions() -> str:
     """The fields of `Conventions` with the values each may take, the default first."""
-    from pcbench import implementation
+    from pcbench.protocol import implementation
 
     default = implementation.Conventions()
     items = []
@@ -141,7 +141,7 @@ def conventions() -> str:
 
 def exit_codes() -> str:
     """The exit codes, from the command's own help."""
-    from pcbench.cli import EXIT_CODES
+    from pcbench.cli.main import EXIT_CODES
 
     return (
         "```text\n"
@@ -152,7 +152,7 @@ def exit_codes() -> str:
 
 def gate_exit_codes() -> str:
     """The exit codes of the gate, from its own help."""
-    from pcbench.gating.outcome import EXIT_CODES
+    from pcbench.gate.outcome import EXIT_CODES
 
     text = EXIT_CODES.replace("\b\n", "").strip().replace("Exit codes:", "Exit codes of `pcbench gate`:")
     return f"```text\n{text}\n```\n"
@@ -160,7 +160,7 @@ def gate_exit_codes() -> str:
 
 def gate_rows() -> str:
     """What the gate compares, in a sentence."""
-    from pcbench.gating.rows import ROWS
+    from pcbench.gate.rows import ROWS
 
     return textwrap.fill("Rows: " + ", ".join(f"`{name}`" for name in ROWS) + ".", 118) + "\n"
 
@@ -187,8 +187,8 @@ def power() -> str:
 
 def exponents() -> str:
     """The exponents of the committed run of `pcbench scaling`, a row a network."""
-    from pcbench.experiments.scaling_exponents import DISTANCES, ERROR, GAP, MISS
-    from pcbench.experiments.table import read_rows
+    from pcbench.experiments.scaling.exponents import DISTANCES, ERROR, GAP, MISS
+    from pcbench.output.table import read_rows
 
     found: dict[str, dict[str, str]] = {}
     for row in read_rows(ROOT / "ci" / "reports" / "scaling" / "exponents.csv"):

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pcbench.runner import law_set_hash
+from pcbench.conformance.run import law_set_hash
 
 FOLDER = Path(__file__).resolve().parent / "reports"
 
@@ -34,7 +34,7 @@ def seeds_of(text: str) -> list[int]:
 
 def check(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """One run, as a row: what decided the verdict, and the largest margin among laws that passed."""
-    command = [sys.executable, "-m", "pcbench.cli", "check", options.implementation, "--profile", options.profile]
+    command = [sys.executable, "-m", "pcbench.cli.main", "check", options.implementation, "--profile", options.profile]
     command += ["--seed", str(seed), "--quiet"] + (["--laws", options.laws] if options.laws else [])
     with tempfile.TemporaryDirectory(prefix="pcbench-seeds-") as scratch:
         path = Path(scratch, "report.json")

@@ -22,14 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pcbench.properties import mlp as strategies
 
-from pcbench import adapters, placing, strategies
-from pcbench.client import WorkerClient
+from pcbench.adapters import register as adapters
 from pcbench.laws import REGISTRY
-from pcbench.laws.tools import case
-from pcbench.problem import Problem
-from pcbench.profiles import profile
-from pcbench.subject import Subject
+from pcbench.laws.measuring.compare import case
+from pcbench.problem.mlp import Problem
+from pcbench.report.profiles import profile
+from pcbench.timing import placing
+from pcbench.worker.client import WorkerClient
+from pcbench.worker.subject import Subject
 
 ROOT = Path(__file__).resolve().parent
 LARGE = (

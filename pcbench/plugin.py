@@ -19,8 +19,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pcbench.evidence import Verdict
-    from pcbench.plugin_run import Run
+    from pcbench.conformance.session import Run
+    from pcbench.report.evidence import Verdict
 
 _PROPERTY = "pcbench-verdict"
 _SKIPPED = ("not-applicable", "blocked")
@@ -129,8 +129,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     reports = [r for group in terminalreporter.stats.values() for r in group if getattr(r, "when", "") == "call"]
     write = terminalreporter.write_line
     for described, found in _verdicts_of(reports).items():
-        from pcbench.plugin_run import in_order, summary
-        from pcbench.report_text import number
+        from pcbench.conformance.session import in_order, summary
+        from pcbench.report.text import number
 
         terminalreporter.section("pcbench")
         verdicts = in_order(found)
@@ -145,7 +145,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def _verdicts_of(reports: Iterable[Any]) -> dict[str, list[Verdict]]:
     """The verdicts in the reports of tests, by what they are verdicts on."""
-    from pcbench.report import read_verdict
+    from pcbench.report.report import read_verdict
 
     found: dict[str, list[Verdict]] = {}
     for report in reports:
@@ -162,8 +162,8 @@ def _is_xdist_controller(config: pytest.Config) -> bool:
 
 def _run(config: pytest.Config, conformance: Conformance, directory: str | Path) -> Run:
     """What `conformance`, found in `directory`, asks for, with the options of the command line before it."""
+    from pcbench.conformance.session import Run, Settings
     from pcbench.errors import UsageError
-    from pcbench.plugin_run import Run, Settings
 
     def placed(path: str) -> str:
         return os.path.relpath(os.path.join(directory, path)) if directory else path
@@ -224,8 +224,8 @@ class LawItem(pytest.Item):
 
     def runtest(self) -> None:
         """Judge the law, leaving the evidence in the report of the test."""
-        from pcbench.judging import plain
-        from pcbench.report_text import explanation
+        from pcbench.conformance.runner import plain
+        from pcbench.report.text import explanation
 
         verdict = self._run.verdict(self.name)
         evidence = {"run": self._run.described, "verdict": plain(verdict.to_json())}

@@ -1,6 +1,6 @@
 """The Hypothesis properties: law times strategy.
 
-A property states nothing of its own: it draws problems from a law's domain (`pcbench.strategies`) and lets the law
+A property states nothing of its own: it draws problems from a law's domain (`pcbench.properties.mlp`) and lets the law
 measure them (`pcbench.laws`).  This directory is `pcbench.properties` once installed.
 """
 

@@ -15,17 +15,18 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, reject, seed, settings, target
 from hypothesis.errors import Flaky, Unsatisfiable
+from pcbench.properties import architectures as architecture_strategies
+from pcbench.properties import mlp as strategies
 from pcbench.properties.reduce import reduce
 
-from pcbench import architecture_strategies, strategies
-from pcbench.architecture_problem import AnyProblem
 from pcbench.errors import ContractError, ImplementationError, NotFiniteError, TheoryError, WorkerTimeoutError
-from pcbench.evidence import Evidence, Verdict, Worst, merge
-from pcbench.laws import ladders
-from pcbench.laws.base import Law, Measurement
-from pcbench.laws.tools import leaves_range
-from pcbench.profiles import Profile
-from pcbench.subject import Subject
+from pcbench.laws.law import Law, Measurement
+from pcbench.laws.measuring import ladders
+from pcbench.laws.measuring.compare import leaves_range
+from pcbench.problem.architectures import AnyProblem
+from pcbench.report.evidence import Evidence, Verdict, Worst, merge
+from pcbench.report.profiles import Profile
+from pcbench.worker.subject import Subject
 
 PATIENCE = 4
 """Inconclusive examples tolerated per example wanted, before a group gives up."""

@@ -10,10 +10,10 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 
-from pcbench.architecture_problem import AnyProblem, ArchitectureProblem
 from pcbench.errors import ImplementationError, ProblemError
-from pcbench.laws.base import Law, Measurement
-from pcbench.subject import Subject
+from pcbench.laws.law import Law, Measurement
+from pcbench.problem.architectures import AnyProblem, ArchitectureProblem
+from pcbench.worker.subject import Subject
 
 ATTEMPTS = 48
 SECONDS = 20.0

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import settings
 
 from pcbench.adapters.numpy import NumpyPCN
-from pcbench.client import InProcess
-from pcbench.subject import Subject
+from pcbench.worker.client import InProcess
+from pcbench.worker.subject import Subject
 
 # The same examples in every run: a test that fails today must not have passed by luck yesterday.
 settings.register_profile("tests", derandomize=True, deadline=None, database=None, max_examples=50)

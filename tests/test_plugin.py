@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from pcbench import plugin_run
-from pcbench.evidence import Evidence
-from pcbench.laws.base import REGISTRY
-from pcbench.plugin_run import Run, Settings
+from pcbench.conformance import session as plugin_run
+from pcbench.conformance.session import Run, Settings
+from pcbench.laws.law import REGISTRY
+from pcbench.report.evidence import Evidence
 
 LAWS = "energy.never-negative,energy.matches-definition,precision.no-retrace-on-equal-shapes"
 IDS = [id for id in REGISTRY if id in LAWS.split(",")]
@@ -215,7 +215,7 @@ def test_a_module_that_cannot_be_judged_is_one_error_that_says_why(pcn, library,
     assert code in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED), output
     assert output.count(says) == 1, output
     assert "1 error" in output
-    assert "pcbench/loading.py" not in output
+    assert "pcbench/protocol/loading.py" not in output
     assert "INTERNALERROR" not in output
 
 
@@ -224,7 +224,7 @@ def test_without_pcn_the_plugin_does_nothing_and_loads_nothing(pcn, tmp_path):
     (tmp_path / "test_own.py").write_text(
         "import sys\n"
         "def test_own():\n"
-        "    heavy = {'jax', 'hypothesis', 'pcbench.laws', 'pcbench.client', 'rich'} & set(sys.modules)\n"
+        "    heavy = {'jax', 'hypothesis', 'pcbench.laws', 'pcbench.worker.client', 'rich'} & set(sys.modules)\n"
         "    assert 'pcbench.plugin' in sys.modules and not heavy, heavy\n"
     )
     code, output = pcn("-p", "no:hypothesispytest", "-p", "no:jaxtyping", "--pcn-laws", "nonsense", "-q")

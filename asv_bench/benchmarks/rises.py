@@ -1,3 +1,3 @@
-"""See `pcbench.benchmarks.rises`."""
+"""See `pcbench.benchmarks.energy_rises`."""
 
-from pcbench.benchmarks.rises import *
+from pcbench.benchmarks.energy_rises import *

@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.adapters import missing
-from pcbench.implementation import Capabilities, Conventions, Inference, Manifest
-from pcbench.network import Activities, Network
+from pcbench.adapters.register import missing
+from pcbench.problem.network import Activities, Network
+from pcbench.protocol.implementation import Capabilities, Conventions, Inference, Manifest
 
 _ACTIVATIONS = {
     "linear": "IdentityActivation",

@@ -29,11 +29,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.adapters import KNOWN, how_to_have, missing
+from pcbench.adapters.register import KNOWN, how_to_have, missing
 from pcbench.errors import MissingLibraryError
-from pcbench.implementation import Capabilities, Conventions, Equilibrium, Inference, Manifest
-from pcbench.network import LOSSES, PLACEMENTS, Activities, Network
-from pcbench.parameterisation import layer_scalings
+from pcbench.problem.network import LOSSES, PLACEMENTS, Activities, Network
+from pcbench.problem.parameterisation import layer_scalings
+from pcbench.protocol.implementation import Capabilities, Conventions, Equilibrium, Inference, Manifest
 
 _ACTIVATIONS = ("linear", "tanh", "relu", "gelu", "gelu-tanh", "silu", "softplus")
 _NEEDED = (

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pcbench.implementation import Capabilities, Equilibrium, Inference, Manifest
-from pcbench.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
+from pcbench.problem.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
+from pcbench.protocol.implementation import Capabilities, Equilibrium, Inference, Manifest
 
 _erf = np.frompyfunc(math.erf, 1, 1)
 _GELU = math.sqrt(2 / math.pi)

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from pcbench.adapters.torch import Case, TorchAdapter, arrays, cloned, commit, versions
-from pcbench.implementation import Capabilities, Conventions, Inference, Manifest
-from pcbench.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
+from pcbench.problem.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
+from pcbench.protocol.implementation import Capabilities, Conventions, Inference, Manifest
 
 URL = "https://github.com/Bogacz-Group/PredictiveCoding"
 

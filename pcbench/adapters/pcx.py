@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.adapters import missing
-from pcbench.implementation import Capabilities, Conventions, Inference, Manifest
-from pcbench.network import ACTIVATIONS, LOSSES, PLACEMENTS, Activities, Network
+from pcbench.adapters.register import missing
+from pcbench.problem.network import ACTIVATIONS, LOSSES, PLACEMENTS, Activities, Network
+from pcbench.protocol.implementation import Capabilities, Conventions, Inference, Manifest
 
 _MODULES = {
     "px": "pcx",

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pcbench.adapters.pcx import Pcx
-from pcbench.implementation import Inference
-from pcbench.network import Activities
+from pcbench.problem.network import Activities
+from pcbench.protocol.implementation import Inference
 
 
 def implementation() -> PcxCnn:

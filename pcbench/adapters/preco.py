@@ -32,8 +32,8 @@ import numpy as np
 
 from pcbench.adapters.torch import TorchAdapter, arrays, cloned, commit, default_dtype, versions
 from pcbench.errors import ContractError
-from pcbench.implementation import Capabilities, Conventions, Inference, Manifest
-from pcbench.network import Activities, Network
+from pcbench.problem.network import Activities, Network
+from pcbench.protocol.implementation import Capabilities, Conventions, Inference, Manifest
 
 URL = "https://github.com/bjornvz/PRECO"
 

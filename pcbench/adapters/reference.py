@@ -16,15 +16,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from pcbench.implementation import Capabilities, Conventions, Equilibrium, Inference, Manifest
-from pcbench.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
-from pcbench.reference import equilibrium_linear, equilibrium_nonlinear, gradients, learning, variants
-from pcbench.reference import inference as inference_module
+from pcbench.problem.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
+from pcbench.protocol.implementation import Capabilities, Conventions, Equilibrium, Inference, Manifest
+from pcbench.reference import gradients, learning, variants
 from pcbench.reference.compilation import compilations, counted_jit, for_speed
-from pcbench.reference.equilibrium import Outcome
-from pcbench.reference.inference_groups import feedforward, grouped, grouped_activities
+from pcbench.reference.equilibrium import linear as equilibrium_linear
+from pcbench.reference.equilibrium import nonlinear as equilibrium_nonlinear
+from pcbench.reference.equilibrium.outcome import Outcome
+from pcbench.reference.inference import steps as inference_module
+from pcbench.reference.inference.groups import feedforward, grouped, grouped_activities
+from pcbench.reference.inference.orientation import orientation_for
 from pcbench.reference.network import PCN
-from pcbench.reference.orientation import orientation_for
 from pcbench.version import __version__
 
 Weights = tuple[np.ndarray, ...]
@@ -76,7 +78,7 @@ _feedforward = counted_jit()(feedforward)
 
 
 class ReferencePCN:
-    """The built-in JAX reference behind the protocol of `pcbench.implementation`.
+    """The built-in JAX reference behind the protocol of `pcbench.protocol.implementation`.
 
     **Arguments:** `shared`, whether small problems share one program for all questions, which is compiled fast and runs
     slowly: a conformance run asks thousands of questions of hundreds of shapes.  Without it every question has a

@@ -1,7 +1,8 @@
 """The adapter of the built-in JAX reference for networks beyond MLPs: residual CNNs and transformers.
 
-As `pcbench.adapters.reference`, on `pcbench.architecture.Architecture` in place of `Network`: activities are lists of
-arrays of the shapes of `Architecture.activity_shapes`, weight gradients are lists structured as its parameters.
+As `pcbench.adapters.reference`, on `pcbench.problem.architecture.Architecture` in place of `Network`: activities are
+lists of arrays of the shapes of `Architecture.activity_shapes`, weight gradients are lists structured as its
+parameters.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from pcbench.architecture import Architecture
-from pcbench.implementation import Capabilities, Equilibrium, Inference, Manifest
-from pcbench.network import ACTIVATIONS, DTYPES, LOSSES, Activities
-from pcbench.reference import chain as chains
-from pcbench.reference import chain_equilibrium
-from pcbench.reference.chain import Chain
+from pcbench.problem.architecture import Architecture
+from pcbench.problem.network import ACTIVATIONS, DTYPES, LOSSES, Activities
+from pcbench.protocol.implementation import Capabilities, Equilibrium, Inference, Manifest
+from pcbench.reference.architectures import chain as chains
+from pcbench.reference.architectures import equilibrium as chain_equilibrium
+from pcbench.reference.architectures.chain import Chain
+from pcbench.reference.architectures.cnn import cnn_layers
+from pcbench.reference.architectures.transformer import transformer_layers
 from pcbench.reference.compilation import compilations, counted_jit
-from pcbench.reference.convolutional import cnn_layers
-from pcbench.reference.equilibrium import Outcome
-from pcbench.reference.transformer import transformer_layers
+from pcbench.reference.equilibrium.outcome import Outcome
 from pcbench.version import __version__
 
 _TOLERANCE = {"float64": 1e-20, "float32": 1e-10}
@@ -44,7 +45,7 @@ def _state(chain: Chain, input: Any, target: Any, start: Any, given: Any, steps:
 
 
 class ReferenceArchitectures:
-    """The built-in JAX reference on CNNs and transformers, behind the protocol of `pcbench.implementation`."""
+    """The built-in JAX reference on CNNs and transformers, behind the protocol of `pcbench.protocol.implementation`."""
 
     def __init__(self) -> None:
         self.manifest = Manifest(

@@ -37,9 +37,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.adapters import KNOWN, missing
-from pcbench.implementation import Capabilities, Conventions, Inference, Manifest
-from pcbench.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
+from pcbench.adapters.register import KNOWN, missing
+from pcbench.problem.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
+from pcbench.protocol.implementation import Capabilities, Conventions, Inference, Manifest
 
 
 def implementation() -> TorchPCN:

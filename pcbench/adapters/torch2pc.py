@@ -21,8 +21,8 @@ import numpy as np
 
 from pcbench.adapters.torch import Case, TorchAdapter, arrays, cloned, commit, versions, weight_gradients, weights
 from pcbench.errors import ContractError
-from pcbench.implementation import Capabilities, Conventions, Inference, Manifest
-from pcbench.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
+from pcbench.problem.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
+from pcbench.protocol.implementation import Capabilities, Conventions, Inference, Manifest
 
 URL = "https://github.com/RobertRosenbaum/Torch2PC"
 

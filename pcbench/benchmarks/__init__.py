@@ -14,12 +14,12 @@ from pcbench.benchmarks.checking import Margins as Margins
 from pcbench.benchmarks.compilation import Compilation as Compilation
 from pcbench.benchmarks.determinism import Determinism as Determinism
 from pcbench.benchmarks.divergence import Divergence as Divergence
+from pcbench.benchmarks.energy_rises import EnergyRises as EnergyRises
 from pcbench.benchmarks.equilibrium import CertifiedEquilibrium as CertifiedEquilibrium
 from pcbench.benchmarks.gradients import WeightGradient as WeightGradient
 from pcbench.benchmarks.importing import Import as Import
 from pcbench.benchmarks.inference import Inference as Inference
 from pcbench.benchmarks.memory import PeakMemory as PeakMemory
-from pcbench.benchmarks.rises import EnergyRises as EnergyRises
 from pcbench.benchmarks.thresholds import LargestStableStep as LargestStableStep
 from pcbench.benchmarks.training import TrainingStep as TrainingStep
 

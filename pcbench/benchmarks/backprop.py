@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcbench import oracle
 from pcbench.benchmarks.process import Benchmark, claimed, need, subject, unit
 from pcbench.benchmarks.settings import settings
-from pcbench.laws.tools import case
-from pcbench.numerics import norm
-from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.laws.measuring.compare import case
+from pcbench.oracle import mlp as oracle
+from pcbench.oracle.numerics import norm
+from pcbench.problem.mlp import Problem
+from pcbench.worker.subject import Subject
 
 __all__ = ["GradientError"]
 

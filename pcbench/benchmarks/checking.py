@@ -10,10 +10,11 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from pcbench import laws, runner
+from pcbench import laws
 from pcbench.benchmarks.process import Benchmark, unit
 from pcbench.benchmarks.settings import settings
-from pcbench.evidence import Verdict
+from pcbench.conformance import run as runner
+from pcbench.report.evidence import Verdict
 
 __all__ = ["Check", "Margins"]
 

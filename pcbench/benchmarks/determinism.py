@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from pcbench.benchmarks.process import Benchmark, need, subject, unit
 from pcbench.laws import REGISTRY
-from pcbench.laws.base import Measurement
-from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.laws.law import Measurement
+from pcbench.problem.mlp import Problem
+from pcbench.worker.subject import Subject
 
 __all__ = ["Determinism"]
 

@@ -12,14 +12,15 @@ from random import Random
 
 import numpy as np
 
-from pcbench import oracle, theory
+from pcbench import theory
 from pcbench.benchmarks.process import Benchmark, claimed, need, subject, unit
 from pcbench.benchmarks.settings import settings
 from pcbench.errors import ContractError
-from pcbench.laws.tools import case
-from pcbench.network import Network
-from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.laws.measuring.compare import case
+from pcbench.oracle import mlp as oracle
+from pcbench.problem.mlp import Problem
+from pcbench.problem.network import Network
+from pcbench.worker.subject import Subject
 
 __all__ = ["Divergence"]
 

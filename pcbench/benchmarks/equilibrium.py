@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pcbench.benchmarks.process import Benchmark, claimed, measured, need, offer, unit
 from pcbench.benchmarks.settings import settings
-from pcbench.problem import Problem
+from pcbench.problem.mlp import Problem
 
 __all__ = ["CertifiedEquilibrium"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from pcbench.problem import Problem
+from pcbench.problem.mlp import Problem
 
 SMALL = ("N=32,L=32,B=32", "N=128,L=8,B=64", "N=512,L=4,B=128")
 """Deep and narrow, medium, wide and shallow: the shapes that `pcbench gate` compares."""

@@ -1,6 +1,6 @@
 """The implementation in processes of its own: a fresh one for every number of speed, a worker for those of stability.
 
-A speed is measured by the program that the gate uses (`pcbench.gating.measure`): warmed up, then bodies of so many
+A speed is measured by the program that the gate uses (`pcbench.timing.measure`): warmed up, then bodies of so many
 calls that one lasts 20 ms or more, each call ended by its answer on the host, the fastest body counted.  It samples by
 itself, so that a number means the same under any version of asv and asv_runner, which repeat and calibrate in ways of
 their own.  What is asked twice in one process of asv is kept.
@@ -19,16 +19,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pcbench.adapters import for_timing
+from pcbench.adapters.register import for_timing
 from pcbench.benchmarks.settings import Settings, settings
-from pcbench.gating import bench
-from pcbench.gating.harness import Harness, Side, harness
-from pcbench.gating.rows import Task
-from pcbench.implementation import Manifest
-from pcbench.judging import open_subject
-from pcbench.limits import Limits
-from pcbench.problem import Problem
-from pcbench.subject import Subject, fitted
+from pcbench.conformance.runner import open_subject
+from pcbench.gate import sides as bench
+from pcbench.gate.rows import Task
+from pcbench.problem.mlp import Problem
+from pcbench.protocol.implementation import Manifest
+from pcbench.timing.harness import Harness, Side, harness
+from pcbench.worker.limits import Limits
+from pcbench.worker.subject import Subject, fitted
 
 LEAST_SECONDS, BODIES = bench.LEAST_SECONDS, bench.BODIES
 TIMEOUT = 550.0
@@ -110,7 +110,7 @@ def claimed(problem: Problem) -> Problem:
 
 @functools.cache
 def measured(method: str, problem: Problem, divisor: int = 1, *, warm: bool = False) -> Mapping[str, float]:
-    """What a fresh process measures of one method on one problem (see `pcbench.gating.measure.measure`).
+    """What a fresh process measures of one method on one problem (see `pcbench.timing.measure.measure`).
 
     Settings that the implementation does not claim are replaced by ones that it does.  `warm`: programs that a first
     process has compiled are found in JAX's persistent cache; otherwise they are compiled anew.  An equilibrium counts

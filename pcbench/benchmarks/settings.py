@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pcbench.adapters import chosen
+from pcbench.adapters.register import chosen
 from pcbench.errors import UsageError
 
 GRIDS = ("small", "full")

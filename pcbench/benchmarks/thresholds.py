@@ -16,10 +16,10 @@ from pcbench import theory
 from pcbench.benchmarks.process import Benchmark, claimed, need, subject, unit
 from pcbench.benchmarks.settings import settings
 from pcbench.errors import ContractError
-from pcbench.laws.tools import case
-from pcbench.numerics import norm
-from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.laws.measuring.compare import case
+from pcbench.oracle.numerics import norm
+from pcbench.problem.mlp import Problem
+from pcbench.worker.subject import Subject
 
 __all__ = ["LargestStableStep"]
 

@@ -19,11 +19,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pcbench.errors import UsageError
-from pcbench.experiments.alignment import distances
-from pcbench.network import Network
-from pcbench.reference import equilibrium_linear, gradients
+from pcbench.experiments.scaling.alignment import distances
+from pcbench.problem.network import Network
+from pcbench.reference import gradients
 from pcbench.reference.compilation import counted_jit
 from pcbench.reference.energy import output_loss
+from pcbench.reference.equilibrium import linear as equilibrium_linear
 from pcbench.reference.network import PCN
 
 AXIS = "width"
@@ -39,7 +40,7 @@ class ShardedEquilibrium:
     - `loss`: \(\lambda\,\mathrm{loss}\); `energy`: \(F^*\); both mean over the batch.
     - `residual`: the largest \(\|\nabla_\varepsilon F_b\|\) of a sample, and `converged`: whether it is as small as
       rounding allows.
-    - `gradient_error`, `misalignment`: as in `pcbench.experiments.alignment`.
+    - `gradient_error`, `misalignment`: as in `pcbench.experiments.scaling.alignment`.
     - `gradients`: \(\nabla F^*\), stacked as `PCN.weights` and spread as the weights are.
     """
 
@@ -97,7 +98,7 @@ def compare(
     r"""The equilibrium and gradients of a linear network, computed on all devices of `mesh`.
 
     **Arguments:** `network`: one in this machine's memory, or one that `place` has spread already; `input`
-    `(batch, D)`, `target` `(batch, K)`; `tolerance` as in `pcbench.reference.equilibrium_linear.solve`.
+    `(batch, D)`, `target` `(batch, K)`; `tolerance` as in `pcbench.reference.equilibrium.linear.solve`.
 
     **Raises:** `UsageError` if the network is not linear, or as `place`.
     """

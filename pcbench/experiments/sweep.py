@@ -22,11 +22,11 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from pcbench import json_lines
 from pcbench.errors import UsageError
 from pcbench.experiments.sweep_progress import Bar as Bar
 from pcbench.experiments.sweep_progress import Silent as Silent
-from pcbench.experiments.table import Row, Table, plain_row, replace_file
+from pcbench.output import json_lines
+from pcbench.output.table import Row, Table, plain_row, replace_file
 from pcbench.version import __version__
 
 Point = dict[str, Any]

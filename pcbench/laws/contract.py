@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from pcbench import oracle, rounding
 from pcbench.errors import AdapterError, ContractError
-from pcbench.laws.base import Domain, Measurement, law
-from pcbench.laws.tools import case, compare_numbers, growth, step_bounds
-from pcbench.network import Network
-from pcbench.numerics import norm
-from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.laws.law import Domain, Measurement, law
+from pcbench.laws.measuring.compare import case, compare_numbers, growth, step_bounds
+from pcbench.oracle import mlp as oracle
+from pcbench.oracle import rounding
+from pcbench.oracle.numerics import norm
+from pcbench.problem.mlp import Problem
+from pcbench.problem.network import Network
+from pcbench.worker.subject import Subject
 
 Answers = list[tuple[str, list[np.ndarray]]]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcbench import oracle, rounding
-from pcbench.laws.base import Domain, Measurement, law
-from pcbench.laws.tools import case, compare, compare_numbers
-from pcbench.numerics import gamma
-from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.laws.law import Domain, Measurement, law
+from pcbench.laws.measuring.compare import case, compare, compare_numbers
+from pcbench.oracle import mlp as oracle
+from pcbench.oracle import rounding
+from pcbench.oracle.numerics import gamma
+from pcbench.problem.mlp import Problem
+from pcbench.worker.subject import Subject
 
 CONTRACT = ("contract.shapes-and-dtypes",)
 

@@ -2,11 +2,12 @@ r"""The feedforward pass, where inference starts."""
 
 from __future__ import annotations
 
-from pcbench import oracle, rounding
-from pcbench.laws.base import Measurement, law
-from pcbench.laws.tools import case, compare
-from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.laws.law import Measurement, law
+from pcbench.laws.measuring.compare import case, compare
+from pcbench.oracle import mlp as oracle
+from pcbench.oracle import rounding
+from pcbench.problem.mlp import Problem
+from pcbench.worker.subject import Subject
 
 CONTRACT = ("contract.shapes-and-dtypes",)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcbench import arrays, oracle, rounding
-from pcbench.laws.base import SMOOTH, Domain, Measurement, law
-from pcbench.laws.tools import (
+from pcbench.laws.law import SMOOTH, Domain, Measurement, law
+from pcbench.laws.measuring.compare import (
     case,
     compare,
     compare_numbers,
@@ -20,10 +19,13 @@ from pcbench.laws.tools import (
     trajectory,
     undecided,
 )
-from pcbench.network import Activities, Network
-from pcbench.numerics import gamma, norm
-from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.oracle import mlp as oracle
+from pcbench.oracle import rounding
+from pcbench.oracle.numerics import gamma, norm
+from pcbench.problem import arrays
+from pcbench.problem.mlp import Problem
+from pcbench.problem.network import Activities, Network
+from pcbench.worker.subject import Subject
 
 CONTRACT = ("contract.shapes-and-dtypes",)
 STEP = ("inference.step-follows-definition",)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcbench import oracle, rounding
-from pcbench.laws.base import SMOOTH, Domain, Measurement, law
-from pcbench.laws.tools import case, compare_states, slope_bound, trajectory
-from pcbench.network import Network
-from pcbench.numerics import gamma, norm
-from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.laws.law import SMOOTH, Domain, Measurement, law
+from pcbench.laws.measuring.compare import case, compare_states, slope_bound, trajectory
+from pcbench.oracle import mlp as oracle
+from pcbench.oracle import rounding
+from pcbench.oracle.numerics import gamma, norm
+from pcbench.problem.mlp import Problem
+from pcbench.problem.network import Network
+from pcbench.worker.subject import Subject
 
 PREDICTION = ("feedforward.prediction-matches-definition",)
 DOMAIN = Domain(weight_scales=(1.0, 0.3), data_scales=(1.0, 0.1), steps=(1, 12), costly=True)

@@ -2,17 +2,17 @@ r"""Floating-point precision and compilation: what dtype and shape may and may n
 
 from __future__ import annotations
 
-from pcbench import rounding
-from pcbench.laws.base import Domain, Measurement, law
-from pcbench.laws.tools import case, compare, compare_numbers
-from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.laws.law import Domain, Measurement, law
+from pcbench.laws.measuring.compare import case, compare, compare_numbers
+from pcbench.oracle import rounding
+from pcbench.problem.mlp import Problem
+from pcbench.worker.subject import Subject
 
 
 @law(
     "precision.float32-follows-float64",
     statement="Float32 answers are within the rounding of float32 of the float64 answers to the same question.",
-    citation="Higham 2002; pcbench.rounding",
+    citation="Higham 2002; pcbench.oracle.rounding",
     failing_means="matrix products in reduced precision (TF32, bfloat16), or float64 that is float32 inside",
     needs=("float32", "float64", "energy-at-activities", "weight-gradients"),
     domain=Domain(dtypes=("float32",), costly=True),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from pcbench import theory
-from pcbench.laws.base import Domain, Measurement, law
-from pcbench.laws.tools import case, direction, undecided
-from pcbench.numerics import norm
-from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.laws.law import Domain, Measurement, law
+from pcbench.laws.measuring.compare import case, direction, undecided
+from pcbench.oracle.numerics import norm
+from pcbench.problem.mlp import Problem
+from pcbench.worker.subject import Subject
 
 
 @law(

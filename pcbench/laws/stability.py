@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcbench import arrays, rounding, theory
-from pcbench.laws.base import Domain, Measurement, law
-from pcbench.laws.tools import case, compare, compare_states, step_bounds, trajectory
-from pcbench.network import Activities, Network
-from pcbench.numerics import gamma, norm
-from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench import theory
+from pcbench.laws.law import Domain, Measurement, law
+from pcbench.laws.measuring.compare import case, compare, compare_states, step_bounds, trajectory
+from pcbench.oracle import rounding
+from pcbench.oracle.numerics import gamma, norm
+from pcbench.problem import arrays
+from pcbench.problem.mlp import Problem
+from pcbench.problem.network import Activities, Network
+from pcbench.worker.subject import Subject
 
 STEP = ("inference.step-follows-definition",)
 SMALL = Domain(

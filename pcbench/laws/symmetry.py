@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from pcbench import arrays, rounding
-from pcbench.laws.base import Domain, Measurement, law
-from pcbench.laws.tools import case, compare_numbers, trajectory
-from pcbench.network import Network
-from pcbench.numerics import norm
-from pcbench.problem import Problem
-from pcbench.subject import Subject
+from pcbench.laws.law import Domain, Measurement, law
+from pcbench.laws.measuring.compare import case, compare_numbers, trajectory
+from pcbench.oracle import rounding
+from pcbench.oracle.numerics import norm
+from pcbench.problem import arrays
+from pcbench.problem.mlp import Problem
+from pcbench.problem.network import Network
+from pcbench.worker.subject import Subject
 
 CONTRACT = ("contract.shapes-and-dtypes",)
 

@@ -15,11 +15,12 @@ from functools import cached_property
 
 import numpy as np
 
-from pcbench import oracle, theory
+from pcbench import theory
 from pcbench.errors import UsageError
-from pcbench.network import DTYPES, Activities, Network
-from pcbench.problem import Problem
-from pcbench.rounding import LIPSCHITZ
+from pcbench.oracle import mlp as oracle
+from pcbench.oracle.rounding import LIPSCHITZ
+from pcbench.problem.mlp import Problem
+from pcbench.problem.network import DTYPES, Activities, Network
 
 PROBLEMS: dict[str, Problem] = {
     "linear-medium": Problem(input_dim=32, width=64, depth=8, output_dim=10, batch=32, residual=True, seed=1),

@@ -12,12 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pcbench import progress, report_files, runner
+from pcbench.conformance import progress
+from pcbench.conformance import run as runner
 from pcbench.errors import PcbenchError, UsageError, first_line
-from pcbench.evidence import Verdict
-from pcbench.gating.display import Display
 from pcbench.leaderboard.outcome import Entrant, Standing
-from pcbench.report import Report
+from pcbench.output.display import Display
+from pcbench.report import files as report_files
+from pcbench.report.evidence import Verdict
+from pcbench.report.report import Report
 
 LAWS = (
     "contract.shapes-and-dtypes", "contract.inputs-unmodified", "energy.matches-definition",
@@ -35,7 +37,7 @@ _NARROWED = '''"""Written by `pcbench bench`: an implementation whose manifest c
 
 from dataclasses import replace
 
-from pcbench.loading import load
+from pcbench.protocol.loading import load
 
 
 class Narrowed:

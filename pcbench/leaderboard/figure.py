@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from pcbench.errors import UsageError
-from pcbench.experiments import drawing
 from pcbench.leaderboard.outcome import Board, Point, Row, interval
 from pcbench.leaderboard.summary import listed, tolerances
+from pcbench.output import drawing
 
 _SIZES = (6.5, 5.0, 3.8, 3.0)  # of markers: the first is seen behind the others
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from random import Random
 
 from pcbench.errors import ImplementationError, TheoryError, WorkerTimeoutError, first_line
-from pcbench.experiments.speed_timing import long_enough
-from pcbench.gating.display import Display
 from pcbench.leaderboard.cases import Case
 from pcbench.leaderboard.outcome import Point, Row, Solved
 from pcbench.leaderboard.quality import quality
-from pcbench.network import Activities, Network
-from pcbench.subject import Subject
+from pcbench.output.display import Display
+from pcbench.problem.network import Activities, Network
+from pcbench.timing.clock import long_enough
+from pcbench.worker.subject import Subject
 
 MOST_STEPS = 1 << 16
 """Where a curve ends, however short a step is."""
@@ -58,7 +58,7 @@ class Runner:
         return state.activities, self._seconds()
 
     def step(self, steps: int) -> float:
-        """The seconds alone, see `pcbench.experiments.speed_timing.Stepper`."""
+        """The seconds alone, see `pcbench.timing.clock.Stepper`."""
         return self.infer(steps)[1]
 
     def equilibrium(self) -> tuple[Activities, str, int | None, float]:

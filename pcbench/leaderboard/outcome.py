@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pcbench.conformance.runner import plain
 from pcbench.errors import UsageError
-from pcbench.judging import plain
-from pcbench.report import commit_known, title
+from pcbench.report.report import commit_known, title
 
 SCHEMA = 1
 """The version of the JSON layout; a reader refuses any other."""
@@ -157,7 +157,7 @@ class Board:
     """Everything that one run found; it grows, and is valid at every moment.
 
     **Arguments:** `order`, the implementations in each round of each case, as drawn; `partial` says why not everything
-    was measured, empty otherwise; `settings` of the run; `machine`, see `pcbench.benchmarks.machine.record`.
+    was measured, empty otherwise; `settings` of the run; `machine`, see `pcbench.timing.machine_record.record`.
     """
 
     pcbench: str

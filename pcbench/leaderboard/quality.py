@@ -16,7 +16,7 @@ import numpy as np
 
 from pcbench import theory
 from pcbench.leaderboard.cases import Case
-from pcbench.network import Activities
+from pcbench.problem.network import Activities
 
 LANCZOS = 40
 """Hessian-vector products that estimate the curvature of a nonlinear network, at each of two points."""

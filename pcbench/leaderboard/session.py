@@ -11,22 +11,23 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from pcbench import adapters, launching
-from pcbench.benchmarks import machine
-from pcbench.client import WorkerClient
+from pcbench.adapters import register as adapters
+from pcbench.conformance.runner import plain
 from pcbench.errors import ImplementationError, PcbenchError, UsageError, first_line
-from pcbench.experiments.table import replace_file, write_rows
-from pcbench.gating.display import Display
-from pcbench.gating.session import load_average
-from pcbench.judging import plain
+from pcbench.gate.session import load_average
 from pcbench.leaderboard import conformance, figure, measure, summary
 from pcbench.leaderboard.cases import Case, cases
 from pcbench.leaderboard.outcome import Board, CaseText, Entrant, Row, Standing
 from pcbench.leaderboard.quality import quality
-from pcbench.problem import Problem
-from pcbench.report import Report
-from pcbench.subject import Subject
+from pcbench.output.display import Display
+from pcbench.output.table import replace_file, write_rows
+from pcbench.problem.mlp import Problem
+from pcbench.report.report import Report
+from pcbench.timing import machine_record as machine
 from pcbench.version import __version__
+from pcbench.worker import process as launching
+from pcbench.worker.client import WorkerClient
+from pcbench.worker.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from pcbench.gating.summary import amount
+from pcbench.conformance.progress import clean
+from pcbench.gate.summary import amount
 from pcbench.leaderboard.outcome import Board, Entrant, Row, Solved, interval
 from pcbench.leaderboard.quality import first_within
-from pcbench.progress import clean
-from pcbench.report_files import inline
+from pcbench.report.files import inline
 
 _STYLES = {"measured": "green", "not-applicable": "dim", "error": "bold red", "timeout": "bold red"}
 _MARKS = {"measured": "✅", "withheld": "🚫", "not-applicable": "➖", "error": "💥", "timeout": "⏱️", "not-run": "❔"}

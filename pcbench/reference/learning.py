@@ -6,7 +6,7 @@ import jax
 from jax import lax
 
 from pcbench.reference.gradients import Weights, weight_gradients
-from pcbench.reference.inference import infer
+from pcbench.reference.inference.steps import infer
 from pcbench.reference.network import PCN
 
 

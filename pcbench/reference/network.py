@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from pcbench.errors import ProblemError
-from pcbench.network import Network
+from pcbench.problem.network import Network
 from pcbench.reference.activation import ACTIVATIONS
 
 
@@ -34,7 +34,7 @@ def matmul(weights: jax.Array, activities: jax.Array) -> jax.Array:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PCN:
-    r"""A residual MLP as a PCN; see `pcbench.network.Network` for the equations.
+    r"""A residual MLP as a PCN; see `pcbench.problem.network.Network` for the equations.
 
     **Arguments:** `first` \(W_1\) `(N, D)`, `hidden` \(W_2 \dots W_{L-1}\) `(L-2, N, N)`, `last` \(W_L\) `(K, N)`,
     `scalings` \(a_1 \dots a_L\) `(L,)`, `skips` \(\tau_2 \dots \tau_{L-1}\) `(L-2,)`, `precision` \(\lambda\) `()`, all

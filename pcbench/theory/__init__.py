@@ -1,6 +1,6 @@
 r"""What is known about predictive coding networks without running one: closed forms, limit laws, certificates.
 
-Plain float64 NumPy, independent of `pcbench.oracle` and of the JAX reference; the three meet only in the laws.
+Plain float64 NumPy, independent of `pcbench.oracle.mlp` and of the JAX reference; the three meet only in the laws.
 """
 
 from pcbench.theory.certificate import Certificate as Certificate

@@ -55,7 +55,7 @@ def derivatives(activation: str, z: Array) -> Derivatives:
     if activation == "softplus":
         s = _sigmoid(z)
         return Derivatives(np.logaddexp(0.0, z), s, s * _sigmoid(-z))
-    raise TheoryError(f"activation={activation!r}: needed one that pcbench.network.ACTIVATIONS lists")
+    raise TheoryError(f"activation={activation!r}: needed one that pcbench.problem.network.ACTIVATIONS lists")
 
 
 def _sigmoid(u: Array) -> Array:

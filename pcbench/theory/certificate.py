@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pcbench.network import Network
+from pcbench.problem.network import Network
 from pcbench.theory import losses, operators
 from pcbench.theory.curvature import ErrorSpace, smallest_curvature
 from pcbench.theory.operators import Array

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcbench.network import Network
+from pcbench.problem.network import Network
 from pcbench.theory import losses
 from pcbench.theory.activations import Derivatives, derivatives
 

@@ -19,9 +19,9 @@ import math
 import numpy as np
 
 from pcbench.errors import TheoryError
-from pcbench.network import Network
-from pcbench.parameterisation import Exponents, initial_std, layer_scalings
-from pcbench.problem import Problem
+from pcbench.problem.mlp import Problem
+from pcbench.problem.network import Network
+from pcbench.problem.parameterisation import Exponents, initial_std, layer_scalings
 from pcbench.theory import linear
 
 

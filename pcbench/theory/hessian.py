@@ -18,7 +18,7 @@ import numpy as np
 import scipy.linalg
 
 from pcbench.errors import TheoryError
-from pcbench.network import Network
+from pcbench.problem.network import Network
 from pcbench.theory import linear, operators
 from pcbench.theory.operators import Array
 

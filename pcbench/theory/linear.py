@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from pcbench.errors import TheoryError
-from pcbench.network import Network
+from pcbench.problem.network import Network
 from pcbench.theory import operators
 from pcbench.theory.operators import Array
 

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pcbench.errors import TheoryError
-from pcbench.parameterisation import layer_scalings
+from pcbench.problem.parameterisation import layer_scalings
 from pcbench.theory.operators import Array
 
 
@@ -78,7 +78,7 @@ def learning_curve(
     - `depth`: weight matrices \(L\), of a plain chain or, with `residual`, with skips and branches of
       \((N L)^{-1/2}\) between hidden layers.
     - `base_rate`: \(\eta\); the step is \(\eta\gamma^2 N\) on every matrix, as
-      `pcbench.parameterisation.learning_rate` gives it.
+      `pcbench.problem.parameterisation.learning_rate` gives it.
     - `output_multiplier`: \(\gamma\).  `memory_limit`: in bytes.
 
     **Raises:** `TheoryError` for impossible sizes, for more memory than the limit, and where training diverges.

@@ -39,7 +39,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pcbench.errors import TheoryError
-from pcbench.network import Network
+from pcbench.problem.network import Network
 from pcbench.theory import losses, operators
 from pcbench.theory.operators import Array
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from pcbench.errors import TheoryError
-from pcbench.network import Network
+from pcbench.problem.network import Network
 
 Array = np.ndarray
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcbench.network import Network
+from pcbench.problem.network import Network
 from pcbench.theory import linear, losses, operators
 from pcbench.theory.operators import Array
 

@@ -40,7 +40,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pcbench.errors import TheoryError
-from pcbench.parameterisation import Exponents
+from pcbench.problem.parameterisation import Exponents
 
 _EXACT = 1e-9  # exponents are given as decimals: equalities hold to their rounding
 

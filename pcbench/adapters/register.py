@@ -1,0 +1,313 @@
+"""The register of the adapters that come with pcbench, by name.
+
+The register is data: reading it imports no adapter and no library, which may live in other interpreters.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pcbench.environments import catalogue as environments
+from pcbench.errors import MissingLibraryError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterEntry:
+    """One adapter that comes with pcbench.
+
+    **Arguments:** `name` on the command line; `spec` of the object that answers, `module:attribute`; `description` in
+    one line; `install`, what to give to `pip install`, empty if it comes with pcbench; `probe`, the top-level module
+    whose presence in an interpreter means that the library is installed there; `timed`, the spec of the same
+    implementation as it is to be timed, where answering thousands of small questions asks for another one; `clone`, the
+    address of the repository of a library that is not packaged, which is cloned and put on the path; `environment`, the
+    name of the one it runs in if that was made (see `pcbench.environments.catalogue`), empty if there is none.
+    """
+
+    name: str
+    spec: str
+    description: str
+    install: str
+    probe: str
+    timed: str = ""
+    clone: str = ""
+    environment: str = ""
+
+
+def _entries(*entries: AdapterEntry) -> dict[str, AdapterEntry]:
+    return {entry.name: entry for entry in entries}
+
+
+KNOWN: dict[str, AdapterEntry] = _entries(
+    AdapterEntry(
+        name="reference",
+        spec="pcbench.adapters.reference:implementation",
+        description="the PCN that comes with pcbench, in JAX",
+        install="",
+        probe="jax",
+        timed="pcbench.adapters.reference:compiled_for_speed",
+    ),
+    AdapterEntry(
+        name="reference-architectures",
+        spec="pcbench.adapters.reference_architectures:implementation",
+        description="the residual CNNs and transformers that come with pcbench, in JAX",
+        install="",
+        probe="jax",
+    ),
+    AdapterEntry(
+        name="numpy",
+        spec="pcbench.adapters.numpy:implementation",
+        description="a plain, eager PCN in NumPy, written independently of the reference",
+        install="",
+        probe="numpy",
+    ),
+    AdapterEntry(
+        name="fabricpc",
+        spec="pcbench.adapters.fabricpc:implementation",
+        description="FabricPC: graphs of predictive coding nodes, in JAX",
+        install="fabricpc==0.6.0",
+        probe="fabricpc",
+        environment="fabricpc",
+    ),
+    AdapterEntry(
+        name="fabricpc-ce",
+        spec="pcbench.adapters.fabricpc:cross_entropy",
+        description="FabricPC with softmax and cross-entropy at the output",
+        install="fabricpc==0.6.0",
+        probe="fabricpc",
+        environment="fabricpc",
+    ),
+    AdapterEntry(
+        name="fabricpc-mupc",
+        spec="pcbench.adapters.fabricpc:mupc",
+        description="FabricPC with its own muPC scaling of predictions and of top-down gradients",
+        install="fabricpc==0.6.0",
+        probe="fabricpc",
+        environment="fabricpc",
+    ),
+    AdapterEntry(
+        name="torch",
+        spec="pcbench.adapters.torch:implementation",
+        description="layers of PyTorch and an energy that autograd differentiates",
+        install="torch",
+        probe="torch",
+        environment="torch",
+    ),
+    AdapterEntry(
+        name="torch2pc",
+        spec="pcbench.adapters.torch2pc:implementation",
+        description="Torch2PC: strict predictive coding of sequential models, in PyTorch",
+        install="",
+        probe="TorchSeq2PC",
+        clone="https://github.com/RobertRosenbaum/Torch2PC",
+        environment="torch",
+    ),
+    AdapterEntry(
+        name="preco",
+        spec="pcbench.adapters.preco:implementation",
+        description="PRECO: hierarchical predictive coding networks, in PyTorch and float32",
+        install="",
+        probe="PRECO",
+        clone="https://github.com/bjornvz/PRECO",
+        environment="torch",
+    ),
+    AdapterEntry(
+        name="preco-float64",
+        spec="pcbench.adapters.preco:float64",
+        description="PRECO in float64, its step size included, by activities and gradients alone",
+        install="",
+        probe="PRECO",
+        clone="https://github.com/bjornvz/PRECO",
+        environment="torch",
+    ),
+    AdapterEntry(
+        name="pctrainer",
+        spec="pcbench.adapters.pctrainer:implementation",
+        description="PCTrainer and PCLayer of Bogacz-Group/PredictiveCoding, in PyTorch",
+        install="",
+        probe="predictive_coding",
+        clone="https://github.com/Bogacz-Group/PredictiveCoding",
+        environment="torch",
+    ),
+    AdapterEntry(
+        name="jpc",
+        spec="pcbench.adapters.jpc:implementation",
+        description="jpc: predictive coding networks in JAX, with optax's updates of activities and weights",
+        install=environments.ENVIRONMENTS["jpc"].source,
+        probe="jpc",
+        environment="jpc",
+    ),
+    AdapterEntry(
+        name="jpc-sp",
+        spec="pcbench.adapters.jpc:sp",
+        description="jpc's closed form of linear networks, standard parameterisation",
+        install=environments.ENVIRONMENTS["jpc"].source,
+        probe="jpc",
+        environment="jpc",
+    ),
+    AdapterEntry(
+        name="jpc-sp-gamma",
+        spec="pcbench.adapters.jpc:sp_gamma",
+        description="jpc's closed form of linear networks, standard parameterisation with gamma",
+        install=environments.ENVIRONMENTS["jpc"].source,
+        probe="jpc",
+        environment="jpc",
+    ),
+    AdapterEntry(
+        name="jpc-ntp",
+        spec="pcbench.adapters.jpc:ntp",
+        description="jpc's closed form of linear networks, neural tangent parameterisation",
+        install=environments.ENVIRONMENTS["jpc"].source,
+        probe="jpc",
+        environment="jpc",
+    ),
+    AdapterEntry(
+        name="jpc-mupc",
+        spec="pcbench.adapters.jpc:mupc",
+        description="jpc's closed form of linear networks, its μPC with gamma",
+        install=environments.ENVIRONMENTS["jpc"].source,
+        probe="jpc",
+        environment="jpc",
+    ),
+    AdapterEntry(
+        name="jpc-solve-inference",
+        spec="pcbench.adapters.jpc:solve_inference",
+        description="jpc's inference of linear networks by diffrax",
+        install=environments.ENVIRONMENTS["jpc"].source,
+        probe="jpc",
+        environment="jpc",
+    ),
+    AdapterEntry(
+        name="pcx",
+        spec="pcbench.adapters.pcx:implementation",
+        description="PCX: modules, value nodes and tracked parameters, in JAX",
+        install="pcx==0.6.3",
+        probe="pcx",
+        environment="pcx",
+    ),
+    AdapterEntry(
+        name="pcx-unseeded",
+        spec="pcbench.adapters.pcx:unseeded",
+        description="PCX with its global random key left as an exception leaves it",
+        install="pcx==0.6.3",
+        probe="pcx",
+        environment="pcx",
+    ),
+    AdapterEntry(
+        name="pcx-cnn",
+        spec="pcbench.adapters.pcx_cnn:implementation",
+        description="PCX's convolutional layers, as residual CNNs",
+        install="pcx==0.6.3",
+        probe="pcx",
+        environment="pcx",
+    ),
+    AdapterEntry(
+        name="ngclearn",
+        spec="pcbench.adapters.ngclearn:implementation",
+        description="ngc-learn: contexts of cells and synapses, compiled to processes, in JAX",
+        install="ngclearn==3.2.3",
+        probe="ngclearn",
+        environment="ngclearn",
+    ),
+    AdapterEntry(
+        name="ngclearn-bounded",
+        spec="pcbench.adapters.ngclearn:bounded",
+        description="ngc-learn with the soft bound of its weights, which is its default",
+        install="ngclearn==3.2.3",
+        probe="ngclearn",
+        environment="ngclearn",
+    ),
+)
+"""The adapters that come with pcbench, by name."""
+
+
+def known_failures_file(name: str) -> Path | None:
+    """The file of the failures that are known of an adapter, for `pcbench check --known-failures`, if it has one."""
+    if name not in KNOWN:
+        return None
+    path = Path(__file__).with_name("known_failures") / f"{name}.json"
+    return path if path.exists() else None
+
+
+def resolve(name_or_spec: str) -> str:
+    """The spec behind what a user typed: a known name, or a spec, `package.module` or `path.py`, with `:attribute`.
+
+    A spec is returned as it is: whether it can be loaded is found out where it is loaded, perhaps by another
+    interpreter.  A word without dot, colon or separator is taken for a name.
+
+    **Raises:** `UsageError` for a name that is neither known nor a spec.
+    """
+    text = name_or_spec.strip()
+    if text in KNOWN:
+        return KNOWN[text].spec
+    place, colon, attribute = text.rpartition(":") if not text.endswith(".py") else (text, "", "")
+    if not colon:
+        place, attribute = text, "implementation"
+    dotted = all(part.isidentifier() for part in place.split("."))
+    if attribute.isidentifier() and (place.endswith(".py") or (dotted and (colon or "." in place))):
+        return text
+    close = difflib.get_close_matches(text.lower(), KNOWN, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise UsageError(
+        f"implementation {name_or_spec!r} is not known{hint}. Known are {', '.join(KNOWN)}; "
+        "your own is given as package.module:attribute, path/to/file.py or path/to/file.py:attribute"
+    )
+
+
+def for_timing(spec: str) -> str:
+    """The spec to load for timing what `spec` names: itself, unless its adapter has one for that purpose."""
+    return next((entry.timed for entry in KNOWN.values() if entry.spec == spec and entry.timed), spec)
+
+
+def chosen(name_or_spec: str, python: str | None = None) -> tuple[str, str | None]:
+    """The spec behind what a user typed, and the interpreter to run it in, None for pcbench's own.
+
+    A `python` that was asked for comes first, then the environment that `pcbench env create` made for an adapter that
+    comes with pcbench, then pcbench's own interpreter, whether or not it has the library.
+
+    **Raises:** `UsageError` as `resolve`, and for an environment that was made and is broken.
+    """
+    spec = resolve(name_or_spec)
+    if python:
+        return spec, python
+    name = next((entry.environment for entry in KNOWN.values() if spec in (entry.spec, entry.timed)), "")
+    return spec, environments.interpreter(name) if name else None
+
+
+def located(text: str) -> tuple[str, str, str]:
+    """`IMPL` or `IMPL=PYTHON` as its name, its spec and its interpreter as `chosen`, empty for pcbench's own.
+
+    **Raises:** `UsageError` as `chosen`.
+    """
+    name, _, given = text.partition("=")
+    spec, python = chosen(name, given)
+    return name, spec, python or ""
+
+
+def missing(name: str, error: ImportError) -> MissingLibraryError:
+    """What an adapter raises if its library cannot be imported: the commands that install it."""
+    entry = KNOWN[name]
+    return MissingLibraryError(f"{entry.probe} cannot be imported in {sys.executable} ({error}): {how_to_have(entry)}")
+
+
+def how_to_have(entry: AdapterEntry) -> str:
+    """The commands after which pcbench finds the library of an adapter."""
+    install = f"`pip install {entry.install or entry.probe}`"
+    if not entry.environment:
+        return f"{install}, or `pcbench check {entry.name} --python PATH` with the interpreter that has it"
+    environment = environments.ENVIRONMENTS[entry.environment]
+    asked = f"given as `pcbench check {entry.name} --python PATH`"
+    if not entry.clone:
+        return (
+            f"`{environment.command}` makes an environment in which pcbench then runs it, of {environment.pythons} "
+            f"({environment.why}); or {install} in one of your own, {asked}"
+        )
+    there = environments.read(environment.name) is not None
+    add = f"`pcbench env add {environment.name} PATH`" if there else f"`{environment.command} --add PATH`"
+    return (
+        f"`git clone {entry.clone}` and {add} put it into an environment in which pcbench then runs it; or "
+        f"`pip install {' '.join(environment.requirements)}` in one of your own, {asked}, with the clone on its path: "
+        "a line in a .pth file of its site-packages, or PYTHONPATH for pcbench's own interpreter"
+    )

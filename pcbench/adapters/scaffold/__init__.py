@@ -1,0 +1,1 @@
+"""The files that `pcbench new-adapter` writes."""

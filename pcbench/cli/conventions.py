@@ -1,0 +1,106 @@
+"""`pcbench conventions`: which conventions an implementation follows, measured, and what its manifest should say."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+
+from pcbench.cli.options import implementation_argument, located, orderly_termination, python_option, timeout_option
+
+EXIT_CODES = """
+\b
+Exit codes:
+  0    every convention that could be asked about is as declared
+  1    the manifest should declare something else, as printed
+  2    the command is wrong, or the implementation cannot be started
+  3    no combination of conventions explains some of the answers, or
+       nothing could be asked
+  130  interrupted by Ctrl-C
+"""
+
+
+@click.command(epilog=EXIT_CODES)
+@implementation_argument
+@python_option
+@timeout_option
+@click.option("--in-process", is_flag=True, help="Run the implementation in this process, to debug it.")
+def conventions(impl: str, python: str | None, timeout: float | None, in_process: bool) -> None:
+    """Measure how the numbers of IMPL are to be read, and print what its manifest should declare.
+
+    Each law of definition is asked on three small problems under every combination of the conventions that it depends
+    on.  What the manifest claims to be able to do is taken as it is: claim a linear network to begin with.
+    """
+    from pcbench.conformance import run as runner
+    from pcbench.conformance.conventions import Finding, concluded, measured
+    from pcbench.conformance.runner import open_subject
+    from pcbench.worker.limits import Limits
+
+    console = Console(highlight=False)
+
+    def show(text: str, style: str = "") -> None:
+        console.print(text, markup=False, soft_wrap=True, style=style or None)
+
+    spec, python = located(impl, python, in_process)
+    limits = Limits(call_seconds=runner.CALL_TIMEOUT if timeout is None else timeout)
+    findings: list[Finding] = []
+    with orderly_termination():
+        subject = open_subject(spec, python=python, limits=limits, in_process=in_process)
+        try:
+            for finding in measured(subject):
+                findings.append(finding)
+                show(finding.law, style="bold")
+                for line in described(finding):
+                    show(f"  {line}")
+        finally:
+            subject.close()
+    declared = subject.manifest.conventions
+    found = concluded(declared, findings)
+    if found != declared:
+        show("\nThe manifest should declare\n")
+        show("        conventions=Conventions(")
+        for name, value in changes(type(declared)(), found).items():
+            show(f"            {name}={value!r},".replace("'", '"'))
+        show("        ),")
+    if all(f.skipped for f in findings):
+        show("\nnothing could be asked: the manifest claims nothing that depends on a convention")
+        sys.exit(3)
+    unexplained = [f.law for f in findings if not f.skipped and f.settled is None]
+    if unexplained:
+        show(f"\nnot explained by any convention: {', '.join(unexplained)}")
+        sys.exit(3)
+    if found == declared:
+        show("\nall that could be asked about is as declared")
+    sys.exit(0 if found == declared else 1)
+
+
+def described(finding: Any) -> list[str]:
+    """What a finding says, a line for each convention or one for all of them."""
+    if finding.skipped:
+        return [f"not asked: {finding.skipped}"]
+    if finding.settled is None and finding.holding:
+        ways = "; ".join(_pairs(finding.fields, values) for values in finding.holding)
+        return [f"not as declared ({_pairs(finding.fields, finding.declared)}), but cannot tell apart: {ways}"]
+    if finding.settled is None:
+        return [
+            f"no combination of {', '.join(finding.fields) or 'conventions'} explains the answers: "
+            "a defect, or something claimed that is not so",
+            f"as declared: {finding.message}",
+            f"pcbench replay {finding.law} '{finding.problem}'",
+        ]
+    lines = []
+    for name, declared, value in zip(finding.fields, finding.declared, finding.settled, strict=True):
+        verdict = "as declared" if value == declared else f"declared {declared!r}"
+        lines.append(f"{name:<28} {value!s:<14} {verdict}")
+    return lines or ["holds, by what is settled above"]
+
+
+def changes(before: Any, after: Any) -> dict[str, Any]:
+    """The fields in which two sets of conventions differ, with the values of the second."""
+    return {k: v for k, v in vars(after).items() if v != vars(before)[k]}
+
+
+def _pairs(fields: tuple[str, ...], values: tuple[Any, ...]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in zip(fields, values, strict=True))

@@ -1,0 +1,113 @@
+"""`pcbench gate`: may this change be merged?  Conformance and paired performance of two commits."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from pathlib import Path
+
+import click
+
+from pcbench.cli.options import orderly_termination, python_option
+from pcbench.errors import UsageError
+from pcbench.gate.outcome import EXIT_CODES
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("base", metavar="BASE")
+@click.argument("head", metavar="[HEAD]", required=False)
+@click.option("--implementation", default="reference", show_default=True, help="Adapter, as for `check`; a relative "
+              "path is that of the commit.")  # fmt: skip
+@python_option
+@click.option("--repo", "directory", default=".", show_default=True, type=click.Path(exists=True, file_okay=False),
+              help="A directory in the repository of the commits.")  # fmt: skip
+@click.option("--source", "sources", multiple=True, help="Directory of the commit that holds its package; repeatable."
+              "  [default: src if there is one, and the top]")  # fmt: skip
+@click.option("--rows", default="", help="Rows to compare, comma-separated.  [default: all]")
+@click.option("--profile", default="smoke", show_default=True, help="Of the conformance run.")
+@click.option("--laws", multiple=True, help="Of the conformance run, as for `check`.  [default: all]")
+@click.option("--known-failures", type=click.Path(exists=True), help="As for `check`, for both commits.")
+@click.option("--effect", default=0.20, show_default=True, type=click.FloatRange(0, 3, min_open=True),
+              help="The slowdown that must not be missed.")  # fmt: skip
+@click.option("--ratio", default=0.05, show_default=True, type=click.FloatRange(0, 3),
+              help="A smaller slowdown is no regression.")  # fmt: skip
+@click.option("--pairs", default=8, show_default=True, type=click.IntRange(2), help="Pairs of processes at least.")
+@click.option("--max-pairs", default=24, show_default=True, type=click.IntRange(2), help="Pairs of processes at most.")
+@click.option("--calibration", default=4, show_default=True, type=click.IntRange(2), help="Pairs of BASE with itself.")
+@click.option("--drift", default=2.0, show_default=True, type=click.FloatRange(1), help="List margins that grew so.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Of the numerical libraries.")
+@click.option("--clock", default="wall", show_default=True, type=click.Choice(["wall", "cpu"]), help="CPU time is less "
+              "disturbed on a busy host, and blind to waiting and to GPUs.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of problems and of the order; drawn if not given.")
+@click.option("--json", "json_path", type=click.Path(), help="Write everything that was measured.")
+@click.option("--markdown", "markdown_path", type=click.Path(), help="Write Markdown for a pull request.")
+@click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
+def gate(
+    base: str, head: str | None, implementation: str, python: str | None, directory: str, sources: tuple[str, ...],
+    rows: str, profile: str, laws: tuple[str, ...], known_failures: str | None, effect: float, ratio: float, pairs: int,
+    max_pairs: int, calibration: int, drift: float, threads: int, clock: str, seed: int | None, json_path: str | None,
+    markdown_path: str | None, quiet: bool,
+) -> None:  # fmt: skip
+    """Judge commit HEAD against BASE; without HEAD, the working tree as it is, uncommitted changes included.
+
+    Both are checked out into a temporary directory and driven by this pcbench's own laws and measurements. A row is
+    compared only if the laws hold on both sides.
+    """
+    from pcbench.adapters import register as adapters
+    from pcbench.cli.main import split, terminal
+    from pcbench.gate import commits, session, summary
+    from pcbench.gate import rows as table
+    from pcbench.gate.signs import Plan, looks_between
+    from pcbench.output import display
+    from pcbench.report import files as report_files
+    from pcbench.report.profiles import profile as profile_named
+    from pcbench.timing import harness
+
+    console = terminal()
+    chosen = table.choose([word.strip() for word in rows.split(",") if word.strip()])
+    if max_pairs < pairs:
+        raise UsageError(f"--max-pairs {max_pairs}: needed at least the {pairs} of --pairs")
+    plan = Plan(looks=looks_between(pairs, max_pairs), effect=effect, ratio=ratio)
+    spec, python = adapters.chosen(implementation, python)
+    report_files.check_writable([json_path, markdown_path])
+    repository = commits.repository_of(Path(directory))
+    settings = session.Settings(
+        implementation=implementation, profile=profile_named(profile).name,
+        seed=secrets.randbits(32) if seed is None else seed, plan=plan, chosen=chosen, calibration=calibration,
+        laws=tuple(split(laws)), known_failures=known_failures, drift=drift,
+    )  # fmt: skip
+    shown = display.choose(console, quiet)
+    with orderly_termination(), harness.harness(python=python, threads=threads, clock=clock) as driver:
+        try:
+            with commits.checked_out(repository, base, head, driver.directory) as both:
+                for what, checkout in zip(("base", "head"), both, strict=True):
+                    shown.note(f"{what}: {checkout.described}")
+                if head is not None and (left_out := commits.changes_of(repository)):
+                    shown.note(f"note: {len(left_out)} uncommitted changes in {repository} are not in {head}")
+                if harness.lacks(both[0].path, spec) and not harness.lacks(both[1].path, spec):
+                    # The pull request that brings the adapter must not fail for that.
+                    shown.finished()
+                    said = f"nothing could be compared: {implementation} is new, {both[0].described} has no such file"
+                    if markdown_path:
+                        Path(markdown_path).write_text(f"**pcbench gate:** {said}\n", encoding="utf-8")
+                    console.print(f"{said} (exit code 3)", markup=False, soft_wrap=True)
+                    sys.exit(3)
+                sides = [
+                    harness.side(driver, label, checkout.path, spec, sources)
+                    for label, checkout in zip(("base", "head"), both, strict=True)
+                ]
+                report = session.run(driver, both, sides, settings, shown)
+        finally:
+            shown.finished()
+    for path, text in ((json_path, report.dumps), (markdown_path, lambda: summary.markdown(report))):
+        if path:
+            Path(path).write_text(text(), encoding="utf-8")
+    if not quiet:
+        console.print()
+        for name, value in summary.header(report):
+            console.print(f"{name:<20} {value}", markup=False, soft_wrap=True)
+        console.print()
+        console.print(summary.table(report))
+        console.print()
+    console.print(f"{report.conclusion} (exit code {report.exit_code})", markup=False, soft_wrap=True)
+    sys.exit(report.exit_code)

@@ -1,0 +1,82 @@
+"""What several commands share: options, and an orderly end when a pipeline cancels its job."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from pcbench.errors import UsageError
+
+implementation_argument = click.argument("impl", default="reference")
+implementation_option = click.option("--impl", default="reference", show_default=True, help="Adapter, as for `check`.")
+laws_option = click.option(
+    "--laws", "patterns", multiple=True, help="Ids, groups or wildcards, comma-separated; repeatable."
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), help="Runner processes; changes speed alone.  [default: CPUs]"
+)
+timeout_option = click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), help="Seconds for one call.  [default: 120]"
+)
+cpu_limit_option = click.option(
+    "--cpu-limit", type=click.FloatRange(0, min_open=True), help="Seconds of CPU time for one call."
+)
+memory_limit_option = click.option(
+    "--memory-limit", type=click.IntRange(1), help="MiB that a process of IMPL may allocate (Linux)."
+)
+python_option = click.option(
+    "--python",
+    metavar="PATH",
+    help="Interpreter that has the library under test.  "
+    "[default: that of the environment made for it (see `pcbench env`), else pcbench's own]",
+)
+
+
+def located(impl: str, python: str | None, in_process: bool) -> tuple[str, str | None]:
+    """The spec of an implementation and the interpreter it runs in, None for pcbench's own.
+
+    **Raises:** `UsageError` if it is to run in this process and in another interpreter.
+    """
+    from pcbench.adapters import register as adapters
+
+    if not in_process:
+        return adapters.chosen(impl, python)
+    if python is not None:
+        raise UsageError("--in-process runs the implementation in pcbench's own interpreter: leave out --python")
+    return adapters.resolve(impl), None
+
+
+@contextmanager
+def orderly_termination() -> Iterator[None]:
+    """A pipeline that cancels a job sends SIGTERM: end the run in order, as for Ctrl-C, but only once."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def output_directory(directory: str) -> Path:
+    """The directory, made if it is not there.
+
+    **Raises:** `UsageError` if nothing can be written there.
+    """
+    place = Path(directory)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {directory} cannot be made: {error.strerror}; choose another directory") from None
+    if not os.access(place, os.W_OK):
+        raise UsageError(f"--output {directory} cannot be written: choose another directory")
+    return place

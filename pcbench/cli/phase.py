@@ -1,0 +1,111 @@
+"""`pcbench phase`: the phase diagram of parameterisations, data and figures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pcbench.cli.sweep_options import Sizes, chosen_of, local_executor
+from pcbench.errors import UsageError
+
+PLANES = ("output", "initial", "depth")
+_LISTED = 20
+
+
+@click.command()
+@click.option("--output", "directory", default="phase", show_default=True, type=click.Path(file_okay=False),
+              help="Where tables and figures go.")  # fmt: skip
+@click.option("--planes", default=",".join(PLANES), show_default=True, help="What to sweep, comma-separated.")
+@click.option("--widths", default="64,128,256,512", show_default=True, type=Sizes(), help="For growth in width.")
+@click.option("--depth", default=4, show_default=True, type=click.IntRange(3), help="At which growth in width is.")
+@click.option("--depths", default="16,32,64", show_default=True, type=Sizes(), help="For growth in depth.")
+@click.option("--width", default=256, show_default=True, type=click.IntRange(1), help="At which growth in depth is.")
+@click.option("--grid", "points", default=15, show_default=True, type=int, help="Points of an axis, odd.")
+@click.option("--seeds", default=6, show_default=True, type=click.IntRange(1), help="Networks of every size.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**64 - 1), help="Of data and networks.")
+@click.option("--tolerance", type=click.FloatRange(0, min_open=True),
+              help="Exponents this near 0 count as 0.  [default: half the grid's resolution]")  # fmt: skip
+@click.option("--workers", type=click.IntRange(1), help="Processes; changes speed alone.  [default: CPUs]")
+@click.option("--fresh", is_flag=True, help="Forget what an earlier run in the same directory has measured.")
+@click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
+def phase(
+    directory: str, planes: str, widths: tuple[int, ...], depth: int, depths: tuple[int, ...], width: int, points: int,
+    seeds: int, seed: int, tolerance: float | None, workers: int | None, fresh: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Which parameterisations are unstable, trivial, lazy or feature learning: PC at equilibrium beside BP and theory.
+
+    Planes: `output`, exponents p of the output multiplier and c of the learning rate; `initial`, b of the readout's
+    initial scale and c; `depth`, alpha of the residual branches and kappa of the learning rate.  A run that was
+    interrupted goes on where it stopped if the same command is given again.
+    """
+    from pcbench.experiments.phase import figure as phase_figure
+    from pcbench.experiments.phase import plane as experiment
+    from pcbench.experiments.sweep import Bar, Silent, failures_path, journal_path, run_sweep
+    from pcbench.output.table import write_rows
+
+    chosen = chosen_of("--planes", planes, PLANES)
+    for plane in chosen:
+        experiment.grid(plane, points)  # refused before anything runs
+    place, console = Path(directory), Console(highlight=False)
+    raw = place / "phase-sizes.csv"
+    if fresh:
+        journal_path(raw).unlink(missing_ok=True)
+    todo = experiment.sweep_points(
+        chosen, widths=widths, depth=depth, depths=depths, width=width, points=points, seeds=seeds, seed=seed
+    )
+    with local_executor(min(workers or os.cpu_count() or 1, len(todo))) as executor:
+        progress = Silent() if quiet else Bar(console, "networks")
+        rows = run_sweep(experiment.measure_point, todo, raw, executor=executor, progress=progress)
+    classified = []
+    for plane in chosen:
+        near = experiment.tolerance_of(plane, points) if tolerance is None else tolerance
+        classified += experiment.classify(rows, plane, tolerance=near)
+    if not classified:
+        raise UsageError(f"no network could be measured: {failures_path(raw)} says why")
+    write_rows(place / "phase.csv", classified)
+    note = f"seed {seed}, {seeds} networks of each size, widths {_listed(widths)} at depth {depth}"
+    if "depth" in chosen:
+        note += f", depths {_listed(depths)} at width {width}"
+    written = phase_figure.draw(classified, place, note=note)
+    found = experiment.summary(classified)
+    if not quiet:
+        _print_summary(console, found)
+        for path in (raw, place / "phase.csv", *written):
+            console.print(f"wrote {path}", markup=False, soft_wrap=True)
+    agreed, total = sum(s["pc_is_bp"] for s in found), sum(s["points"] for s in found)
+    console.print(f"PC and BP are of one regime at {agreed} of {total} parameterisations", markup=False, soft_wrap=True)
+    if failures_path(raw).exists():
+        raise UsageError(f"some networks could not be measured and are left out: {failures_path(raw)} says why")
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return ", ".join(map(str, sorted(set(sizes))))
+
+
+def _print_summary(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("plane", "parameterisations", "PC as BP", "PC as theory", "BP as theory"):
+        table.add_column(name, justify="left" if name == "plane" else "right")
+    for row in found:
+        table.add_row(*(str(row[k]) for k in ("plane", "points", "pc_is_bp", "pc_is_theory", "bp_is_theory")))
+    console.print(table)
+    for row in found:
+        for pc, bp in row["apart"][:_LISTED]:
+            where = ", ".join(f"{k}={pc[k]:g}" for k in list(pc)[1:3])
+            console.print(
+                f"{row['plane']} {where}: theory {pc['theory']}, PC {_found(pc)}, BP {_found(bp)}",
+                markup=False, soft_wrap=True,
+            )  # fmt: skip
+        if len(row["apart"]) > _LISTED:
+            console.print(f"{row['plane']}: and {len(row['apart']) - _LISTED} more, see phase.csv", markup=False)
+
+
+def _found(row: Mapping[str, Any]) -> str:
+    return f"{row['regime']} (hidden {row['hidden_exponent']:+.2f}, output {row['output_exponent']:+.2f})"

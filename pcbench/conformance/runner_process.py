@@ -1,0 +1,124 @@
+"""The coordinator's end of one runner process: start it, talk to it, tell how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from pcbench import errors
+from pcbench.errors import AdapterError, ImplementationError, PcbenchError
+
+_STDERR = 4096
+
+
+class RunnerProcess:
+    """A runner with its configuration; its events go into the queue `events`, and None when it has ended."""
+
+    def __init__(
+        self, config: dict[str, Any], events: queue.Queue[tuple[RunnerProcess, dict[str, Any] | None]]
+    ) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        self._popen = subprocess.Popen(
+            # -P: files in the current directory must not hide modules of that name
+            [sys.executable, "-P", "-m", "pcbench.conformance.runner"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C reaches the coordinator alone, which ends the runners in order
+        )
+        self._events = events
+        self._stderr = ""
+        threading.Thread(target=self._read, daemon=True).start()
+        self.send(config)
+
+    def send(self, data: dict[str, Any]) -> None:
+        """Send one line; a process that is gone is noticed by its events."""
+        assert self._popen.stdin is not None
+        with suppress(OSError, ValueError):
+            self._popen.stdin.write(json.dumps(data) + "\n")
+            self._popen.stdin.flush()
+
+    def _read(self) -> None:
+        assert self._popen.stdout is not None
+        with suppress(OSError, ValueError), self._popen.stdout as lines:
+            for line in lines:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    break  # a torn line: the process was killed while it wrote
+                self._events.put((self, event))
+        self._events.put((self, None))
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._popen.pid
+
+    @property
+    def stderr(self) -> str:
+        """The end of what the process wrote to standard error."""
+        with suppress(OSError, ValueError):
+            number = self._errors.fileno()
+            size = os.fstat(number).st_size
+            # pread, because the process writes at the position that the two share
+            self._stderr = os.pread(number, _STDERR, max(0, size - _STDERR)).decode("utf-8", "replace")
+        return self._stderr
+
+    def ending(self) -> str:
+        """How the process ended, in words."""
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(timeout=5)
+        code = self._popen.poll()
+        if code is None:
+            self.kill()
+            return "closed its output"
+        if code >= 0:
+            return f"ended with exit status {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+        return f"was killed by {name}{hint}"
+
+    def hang_up(self) -> None:
+        """Ask the process to end, its worker first."""
+        assert self._popen.stdin is not None
+        with suppress(OSError, ValueError):
+            self._popen.stdin.close()
+
+    def end(self, deadline: float) -> None:
+        """Wait for the end until `deadline` on the monotonic clock, then force it."""
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(timeout=max(0.0, deadline - time.monotonic()))
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process group now; a worker ends when its runner does."""
+        self.hang_up()
+        with suppress(OSError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(timeout=5)
+        self._stderr = self.stderr
+        self._errors.close()
+
+
+def startup_error(kind: str, message: str, stderr: str) -> PcbenchError:
+    """The error that kept an implementation from starting, of the class that the runner named."""
+    cls = getattr(errors, kind, ImplementationError)
+    if not (isinstance(cls, type) and issubclass(cls, PcbenchError)):
+        cls = ImplementationError
+    if cls in (AdapterError, errors.WorkerCrashError):
+        return cls(message, stderr)  # type: ignore[call-arg]
+    return cls(message)

@@ -1,0 +1,1 @@
+"""How the number of inference steps to equilibrium scales with width and depth."""

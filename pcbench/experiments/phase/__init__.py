@@ -1,0 +1,1 @@
+"""Phase diagrams of the stable parameterisations."""

@@ -1,0 +1,1 @@
+"""How energies, gradients and losses scale with width and depth."""

@@ -1,0 +1,1 @@
+"""The speed of the reference beside that of its peers and of the machine."""

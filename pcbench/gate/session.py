@@ -1,0 +1,144 @@
+"""One gate from beginning to end: conformance of both sides, what changed in it, then the rows that may be shown."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pcbench.cli.compare import changes
+from pcbench.gate import pairs
+from pcbench.gate.commits import Checkout
+from pcbench.gate.outcome import Comparison, Conformance, GateReport, Margin
+from pcbench.gate.rows import Chosen
+from pcbench.gate.sides import Bench
+from pcbench.gate.signs import Plan
+from pcbench.output.display import Display
+from pcbench.report.report import Report
+from pcbench.timing.harness import Harness, Side
+from pcbench.timing.machine import processor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a gate is asked: see the options of `pcbench gate`."""
+
+    implementation: str
+    profile: str
+    seed: int
+    plan: Plan
+    chosen: Chosen
+    calibration: int = 4
+    laws: tuple[str, ...] = ()
+    known_failures: str | None = None
+    drift: float = 2.0
+
+
+def run(
+    harness: Harness, checkouts: Sequence[Checkout], sides: Sequence[Side], settings: Settings, display: Display
+) -> GateReport:
+    """Judge the head against the base; `checkouts` and `sides` of both, the base first.
+
+    **Raises:** `UsageError` or `ImplementationError` if a side cannot be run at all.
+    """
+    began, about = time.monotonic(), {"load_before": load_average(), "clock": harness.clock}
+    reports = [_conformance(harness, side, settings, display) for side in sides]
+    conformance = _judged(reports[0]), _judged(reports[1])
+    margins = drifted(reports[0], reports[1], settings.drift)
+    for margin in margins:
+        display.note(f"{'REGRESSION' if margin.regression else 'change':<10}  {margin.law}  {margin.text}")
+    notes = []
+    if checkouts[0].tree and checkouts[0].tree == checkouts[1].tree:
+        notes.append("both sides have the same files: everything found here is noise")
+    if settings.laws:
+        notes.append(f"conformance was judged by the laws {', '.join(settings.laws)} alone")
+    bench = Bench(harness=harness, sides={"base": sides[0], "head": sides[1]}, chosen=settings.chosen)
+    failed = [s.label for s, c in zip(sides, conformance, strict=True) if not c.passed]
+    if failed:
+        why = f"conformance of {' and '.join(failed)} did not pass"
+        rows = [_without(row, "withheld", why) for row in settings.chosen.rows]
+    else:
+        rows = _speed(bench, conformance, settings, display)
+    display.finished()
+    return GateReport(
+        base=checkouts[0].described, head=checkouts[1].described, implementation=settings.implementation,
+        profile=settings.profile, seed=settings.seed, plan=settings.plan, conformance=conformance, margins=margins,
+        drift=settings.drift, rows=tuple(rows), notes=tuple(notes),
+        host={**host(harness.threads), **bench.host, **about, "load_after": load_average()},
+        seconds=time.monotonic() - began,
+    )  # fmt: skip
+
+
+def drifted(before: Report, after: Report, factor: float) -> tuple[Margin, ...]:
+    """What changed between two reports: regressions as `pcbench compare` sees them, and every margin that grew.
+
+    The two runs ask the same problems on the same machine, where equal code has equal margins to the last bit; so a
+    margin far below its allowance that grows by `factor` is shown, although it is no regression.
+    """
+    worse = {change.law: change for change in changes(before, after) if change.regression}
+    listed = {change.law: change for change in changes(before, after, growth=factor, floor=0.0)}
+    found = [Margin(law=law, text=c.text, regression=True) for law, c in worse.items()]
+    found += [Margin(law=law, text=c.text, regression=False) for law, c in listed.items() if law not in worse]
+    return tuple(found)
+
+
+def host(threads: int) -> dict[str, Any]:
+    """The machine, as far as it says."""
+    return {"platform": platform.platform(), "cpu": processor(), "cpus": os.cpu_count(), "threads": threads}
+
+
+def _conformance(harness: Harness, side: Side, settings: Settings, display: Display) -> Report:
+    display.stage(f"conformance of {side.label} (profile {settings.profile}, seed {settings.seed})")
+    data = harness.check(
+        side, settings.profile, settings.seed, settings.laws, settings.known_failures, display.progress
+    )  # fmt: skip
+    report = Report.from_json(data)
+    if report.exit_code == 130:
+        raise KeyboardInterrupt
+    display.note(f"{side.label}: {report.conclusion}")
+    return report
+
+
+def _judged(report: Report) -> Conformance:
+    bad = [v.law for v in report.verdicts if v.outcome not in ("pass", "not-applicable", "expected-failure")]
+    named = f" ({', '.join(bad[:4])}{', ...' if len(bad) > 4 else ''})" if bad else ""
+    return Conformance(
+        passed=report.exit_code == 0, conclusion=report.conclusion + named, dtypes=tuple(report.header.dtypes)
+    )
+
+
+def _speed(
+    bench: Bench, conformance: tuple[Conformance, Conformance], settings: Settings, display: Display
+) -> list[Comparison]:
+    display.stage("what both sides offer, and one uncounted process for every task of each")
+    bench.prepare({"base": conformance[0], "head": conformance[1]})
+    rows = settings.chosen.rows
+    open_ = Chosen(
+        rows=tuple(row for row in rows if row.task not in bench.excluded),
+        tasks={name: task for name, task in settings.chosen.tasks.items() if name not in bench.excluded},
+    )
+    out = {row.name: _without(row, *bench.excluded[row.task]) for row in rows if row.task in bench.excluded}
+    for name, row in out.items():
+        display.note(f"{name}: {row.outcome}, {row.why}")
+    display.stage(f"interleaved pairs of processes ({len(open_.rows)} rows, {len(open_.tasks)} tasks)")
+    made = pairs.compare(
+        bench, open_, settings.plan, seed=settings.seed, calibration=settings.calibration,
+        tell=display.note, step=display.step,
+    )  # fmt: skip
+    out |= {comparison.row: comparison for comparison in made}
+    return [out[row.name] for row in rows]
+
+
+def _without(row: Any, outcome: str, why: str) -> Comparison:
+    return Comparison(row=row.name, unit=row.unit, outcome=outcome, why=why, lower_is_better=row.lower_is_better)
+
+
+def load_average() -> float | None:
+    """How many processes wanted a processor over the last minute; None where the system does not say."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return None

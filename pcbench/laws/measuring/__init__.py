@@ -1,0 +1,1 @@
+"""How the laws measure: comparisons with allowances, certified equilibria, wide networks and statistics."""

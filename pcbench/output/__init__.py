@@ -1,0 +1,1 @@
+"""Files and displays that any command may use."""

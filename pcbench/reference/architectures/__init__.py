@@ -1,0 +1,1 @@
+"""The reference beyond MLPs: residual chains of layers, CNNs and transformers."""

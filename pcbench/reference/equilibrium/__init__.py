@@ -1,0 +1,1 @@
+"""Equilibria of the reference: solvers, and what a solver has reached."""

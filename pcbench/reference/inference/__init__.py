@@ -1,0 +1,1 @@
+"""Inference of the reference: steps on the activities, and how they are laid out for speed."""

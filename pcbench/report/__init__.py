@@ -1,0 +1,1 @@
+"""What a run has found: evidence, verdicts, and reports in every form."""

@@ -1,0 +1,1 @@
+"""How one process is timed, and on which machine."""
