@@ -234,9 +234,11 @@ def test_a_run_that_was_killed_resumes_and_leaves_no_process_behind(tmp_path, fa
         f"for pid in (os.getpid(), os.getppid()): open({str(pids)!r}, 'a').write(f'{{pid}}\\n')\n"
     )
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from tests.conformance import fake_engine; fake_engine.register()\n"
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pcbench.conformance import run as runner\n"
-        "runner.run(sys.argv[2], profile='smoke', seed=3, workers=1, engine=fake_engine.__name__, journal_dir=sys.argv[3])\n"
+        "from tests.conformance import fake_engine; fake_engine.register()\n"
+        "settings = dict(profile='smoke', seed=3, workers=1, engine=fake_engine.__name__)\n"
+        "runner.run(sys.argv[2], **settings, journal_dir=sys.argv[3])\n"
     )
     arguments = [sys.executable, "-c", script, ROOT, str(adapter), str(tmp_path / "j")]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
