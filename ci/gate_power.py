@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from pcbench.cli.options import orderly_termination
-from pcbench.gate import pairs, session
+from pcbench.gate import pairs
 from pcbench.gate.outcome import Conformance
 from pcbench.gate.rows import Chosen, choose
 from pcbench.gate.sides import BODIES, LEAST_SECONDS, Bench
 from pcbench.gate.signs import Plan, looks_between
-from pcbench.timing import harness
+from pcbench.timing import harness, machine
 
 ROOT = Path(__file__).resolve().parent
 ROWS = ("infer-deep-narrow", "infer-medium", "infer-wide", "weight-gradient")
@@ -84,7 +84,7 @@ def trial(benches: Benches, plan: Plan, kind: str, number: int, seed: int) -> di
     return {
         "kind": kind, "trial": number, "row": name, "outcome": made.outcome, "pairs": len(made.base),
         "ratio": round(made.ratio, 4), "spread": round(made.spread, 4), "why": made.why,
-        "load": session.load_average(), "seconds": round(time.monotonic() - began, 1),
+        "load": machine.load_average(), "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     data = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     rows = data.get("rows", []) if data.get("settings") == settings else []
     done = {(r["kind"], r["trial"]) for r in rows}
-    about = {**session.host(1), "begun": datetime.now(UTC).isoformat(timespec="seconds")}
+    about = {**machine.host(1), "begun": datetime.now(UTC).isoformat(timespec="seconds")}
     # In turns, so that a quiet or a busy hour is shared between both kinds.
     wanted = sorted([("aa", n) for n in range(options.aa)] + [("planted", n) for n in range(options.planted)],
                     key=lambda item: item[1] / max(1, options.aa if item[0] == "aa" else options.planted))  # fmt: skip

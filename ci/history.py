@@ -29,6 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pcbench.benchmarks.process import asv_machine
 from pcbench.timing import harness as harnesses
 from pcbench.timing import machine_record as machine
 
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, merge and publish."""
     options = parsed(arguments)
     commits = [git("rev-parse", "--verify", f"{name}^{{commit}}") for name in options.sha] or chosen(options.commits)
-    made = machine.record()
+    made = asv_machine()
     name = options.machine or machine.name(made)
     failed = False
     with tempfile.TemporaryDirectory(prefix="pcbench-history-") as scratch, harnesses.harness() as driver:
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
                 command += [word for pattern in wanted for word in ("-b", pattern)]
                 code = asv(place, results, place / "html", command, {"PCBENCH_IMPL": specs[sha]})
                 failed |= code != 0
-                machine.write(machine.record(), options.output / "machines" / name / f"{sha[:8]}-{number}.json")
+                machine.write(asv_machine(), options.output / "machines" / name / f"{sha[:8]}-{number}.json")
             rounds.append(results)
         if options.rounds and not keep(rounds, name, options.output / "results"):
             print("no commit gave a result: nothing to publish", file=sys.stderr)

@@ -46,7 +46,6 @@ from pcbench.properties.judge import as_worst, describe
 
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.conformance.journal import fingerprint
-from pcbench.conformance.runner import open_subject
 from pcbench.errors import ImplementationError
 from pcbench.laws import REGISTRY, Law, Measurement
 from pcbench.laws.measuring import ladders
@@ -54,7 +53,8 @@ from pcbench.output import json_lines
 from pcbench.problem import arrays
 from pcbench.problem.architectures import AnyProblem, problem_from_line
 from pcbench.report.evidence import BROKEN, Verdict, Worst, merge
-from pcbench.report.profiles import Profile, profile
+from pcbench.report.profiles import Profile, profile_named
+from pcbench.worker.isolation import open_subject
 from pcbench.worker.subject import Subject
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -182,7 +182,7 @@ def draws_alike(implementation: Any) -> bool:
 def through_worker(name: str) -> Subject:
     """A mutant in a process of its own, as `pcbench check` judges an implementation."""
     made: Any = factory(name)
-    os.environ["PYTHONPATH"] = str(ROOT / "tests")  # what a worker of this interpreter inherits
+    os.environ["PYTHONPATH"] = str(ROOT)  # what a worker of this interpreter inherits
     return open_subject(f"{made.__module__}:{made.__qualname__}")
 
 
@@ -206,10 +206,14 @@ def verdict_of_drawn(
     else:
         subject = catalogue().register.subject_of(factory(name))
     parts = []
+    missing = law.missing(subject)
+    if missing:
+        subject.close()
+        return Verdict(law=law.id, outcome="not-applicable", message=missing)
     try:
         for group in [ladders.home(law.ladder, how.groups)] if law.ladder else range(how.groups):
             parts.append(judge(replace(law, measure=noted), subject, how, seed, group))
-            if parts[-1].outcome in (*BROKEN, "not-applicable"):
+            if parts[-1].outcome in BROKEN:
                 break
     finally:
         subject.close()
@@ -518,7 +522,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--journal", type=Path, metavar="FILE", help="note every row there, and go on from it")
     parser.add_argument("--output", type=Path, default=ROOT / "ci", help="folder of the two files (default: ci)")
     options = parser.parse_args(arguments)
-    how, began = replace(profile(options.profile or PROFILES[options.kind]), shrink=False), time.perf_counter()
+    how, began = replace(profile_named(options.profile or PROFILES[options.kind]), shrink=False), time.perf_counter()
     unknown = set(options.only or ()) - set(known[options.kind])
     if unknown:
         parser.error(f"--only {', '.join(sorted(unknown))}: needed one of {', '.join(known[options.kind])}")

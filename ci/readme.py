@@ -141,7 +141,7 @@ def conventions() -> str:
 
 def exit_codes() -> str:
     """The exit codes, from the command's own help."""
-    from pcbench.cli.main import EXIT_CODES
+    from pcbench.cli.check import EXIT_CODES
 
     return (
         "```text\n"

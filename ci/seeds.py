@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pcbench.conformance.run import law_set_hash
+from pcbench.laws import law_set_hash
 
 FOLDER = Path(__file__).resolve().parent / "reports"
 

@@ -28,8 +28,8 @@ from pcbench.adapters import register as adapters
 from pcbench.laws import REGISTRY
 from pcbench.laws.measuring.compare import case
 from pcbench.problem.mlp import Problem
-from pcbench.report.profiles import profile
-from pcbench.timing import placing
+from pcbench.report.profiles import PROFILES
+from pcbench.timing import machine
 from pcbench.worker.client import WorkerClient
 from pcbench.worker.subject import Subject
 
@@ -44,7 +44,7 @@ CALLS = 200
 def drawn(subject: Subject, seed: int) -> list[Problem]:
     """One problem of every shape that the standard profile draws for the law of the energy."""
     domain, capabilities = REGISTRY["energy.matches-definition"].domain, subject.manifest.capabilities
-    chosen = strategies.configurations(domain, capabilities, seed, profile("standard").shapes)
+    chosen = strategies.configurations(domain, capabilities, seed, PROFILES["standard"].shapes)
     found = {c.shape: c.problem(seed=k) for k, c in enumerate(chosen)}
     return list(found.values())
 
@@ -81,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "reports", help="folder of worker.md")
     options = parser.parse_args(arguments)
     rows, all_of_them = [], []
-    placing.place(os.getpid(), 0, len(placing.available()))  # a runner and its worker share one CPU in a check
+    # a runner and its worker share one CPU in a check
+    machine.pin_to_cpu(os.getpid(), 0, len(machine.available_cpus()))
     with WorkerClient(adapters.resolve(options.implementation), options.python) as client:
         subject = Subject(client)
         problems = drawn(subject, options.seed)

@@ -67,6 +67,17 @@ class WorkerTimeoutError(ImplementationError):
     """The implementation did not answer within the time allowed for one call."""
 
 
+def rebuild(name: str, message: str, detail: str = "") -> PcbenchError:
+    """The error that another process described: of the class called `name` if that is pcbench's, else `AdapterError`.
+
+    `detail`, a traceback or what was printed, is kept where the class has a place for it.
+    """
+    cls = globals().get(name)
+    if not (isinstance(cls, type) and issubclass(cls, PcbenchError)):
+        cls = AdapterError
+    return cls(message, detail) if issubclass(cls, (AdapterError, WorkerCrashError)) else cls(message)
+
+
 def told(error: Exception) -> str:
     """The message, and below it the end of the traceback or of what the implementation printed, if there is any."""
     tail = str(getattr(error, "stderr", "") or getattr(error, "traceback", "") or "").strip().splitlines()[-12:]

@@ -19,7 +19,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pcbench.conformance.session import Run
+    from pcbench.conformance.session import Session
     from pcbench.report.evidence import Verdict
 
 _PROPERTY = "pcbench-verdict"
@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--pcn-profile", metavar="P", help="smoke, standard (default) or thorough")
     group.addoption("--pcn-seed", type=int, metavar="N", help="of all problems; drawn and printed if not given")
     group.addoption("--pcn-laws", action="append", default=[], metavar="LAWS", help="ids, groups or wildcards, commas")
-    group.addoption("--pcn-timeout", type=float, default=120.0, metavar="S", help="seconds for one call (120)")
+    group.addoption("--pcn-timeout", type=float, metavar="S", help="seconds for one call (120)")
     group.addoption("--pcn-known-failures", metavar="FILE", help="failures that are expected, as for `pcbench check`")
     group.addoption("--pcn-only", action="store_true", help="collect no other tests")
 
@@ -63,36 +63,36 @@ def pytest_configure(config: pytest.Config) -> None:
     # xdist hands the options of the controller to its workers: what is not given is drawn once, here.
     if not hasattr(config.option, "pcn_drawn"):
         config.option.pcn_drawn = secrets.randbits(32)
-    config.stash[_RUNS] = []
+    config.stash[_SESSIONS] = []
     if config.option.pcn is None:
         return
     from pcbench.errors import PcbenchError
 
     try:
-        config.stash[_OWN] = _run(config, Conformance(config.option.pcn), "")
+        config.stash[_OWN] = _session(config, Conformance(config.option.pcn), "")
     except PcbenchError as error:
         raise pytest.UsageError(f"--pcn: {error}") from None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Start the implementation; one that cannot start is a usage error, told once."""
-    run = session.config.stash.get(_OWN, None)
-    if run is None:
+    own = session.config.stash.get(_OWN, None)
+    if own is None:
         return
     from pcbench.errors import PcbenchError, told
 
     try:
-        run.start()
+        own.start()
     except PcbenchError as error:
         raise pytest.UsageError(f"--pcn: {told(error)}") from None
     if _is_xdist_controller(session.config):
-        run.close()  # it was started for its manifest; the workers have their own
+        own.close()  # it was started for its manifest; the workers have their own
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End the implementations' processes."""
-    for run in config.stash.get(_RUNS, []):
-        run.close()
+    for session in config.stash.get(_SESSIONS, []):
+        session.close()
 
 
 def pytest_ignore_collect(collection_path: Any, config: pytest.Config) -> bool | None:
@@ -108,17 +108,17 @@ def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: objec
 @pytest.hookimpl(tryfirst=True)  # before pytest applies -k and -m, which shall work on laws too
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Add one test for every law of `--pcn`, in the order of the register and under the same id in every process."""
-    run = config.stash.get(_OWN, None)
-    if run is None:
+    own = config.stash.get(_OWN, None)
+    if own is None:
         return
-    parent = LawCollector.from_parent(session, name="pcn", nodeid="pcn", run=run)
+    parent = LawCollector.from_parent(session, name="pcn", nodeid="pcn", judging=own)
     items.extend(parent.collect())
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """What is tested, and the seed that repeats it."""
-    run = config.stash.get(_OWN, None)
-    return None if run is None else f"pcbench: {run.described}"
+    own = config.stash.get(_OWN, None)
+    return None if own is None else f"pcbench: {own.description}"
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -128,19 +128,24 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """
     reports = [r for group in terminalreporter.stats.values() for r in group if getattr(r, "when", "") == "call"]
     write = terminalreporter.write_line
-    for described, found in _verdicts_of(reports).items():
-        from pcbench.conformance.session import in_order, summary
+    for description, found in _verdicts_of(reports).items():
+        from pcbench.conformance.session import law_texts
+        from pcbench.laws import REGISTRY
+        from pcbench.report.report import Report, RunHeader
         from pcbench.report.text import number
 
         terminalreporter.section("pcbench")
-        verdicts = in_order(found)
+        verdicts = sorted(found, key=lambda v: list(REGISTRY).index(v.law))
         shown = [v for v in verdicts if config.option.verbose >= 0 or v.outcome not in _QUIET]
         width = max((len(v.law) for v in shown), default=0)
         for v in shown:
             judged = bool(v.examples or v.failure) and v.outcome != "unexpected-pass"
             text = f"{number(v.worst.margin):>8}  {v.worst.problem}" if judged else f"{'':>8}  {v.message}"
             write(f"{v.law:<{width}}  {v.outcome:<16}  {text}".rstrip())
-        write(f"{summary(verdicts)}; {described}")
+        # Of verdicts that may come from several processes there is no header but this.
+        header = RunHeader(pcbench="", law_set="", implementation="", spec="")
+        report = Report(header=header, laws=law_texts(verdicts), verdicts=tuple(verdicts))
+        write(f"{report.summary}; {description}")
 
 
 def _verdicts_of(reports: Iterable[Any]) -> dict[str, list[Verdict]]:
@@ -160,10 +165,12 @@ def _is_xdist_controller(config: pytest.Config) -> bool:
     return not hasattr(config, "workerinput") and getattr(config.option, "dist", "no") != "no"
 
 
-def _run(config: pytest.Config, conformance: Conformance, directory: str | Path) -> Run:
+def _session(config: pytest.Config, conformance: Conformance, directory: str | Path) -> Session:
     """What `conformance`, found in `directory`, asks for, with the options of the command line before it."""
-    from pcbench.conformance.session import Run, Settings
+    from pcbench.conformance.plan import make_plan
+    from pcbench.conformance.session import Session
     from pcbench.errors import UsageError
+    from pcbench.worker.limits import CALL_SECONDS, Limits
 
     def placed(path: str) -> str:
         return os.path.relpath(os.path.join(directory, path)) if directory else path
@@ -174,19 +181,18 @@ def _run(config: pytest.Config, conformance: Conformance, directory: str | Path)
         raise UsageError("--pcn-laws names no law; `pcbench laws` lists them")
     file, colon, attribute = implementation.partition(":")
     seed = conformance.seed if option.pcn_seed is None else option.pcn_seed
-    known = option.pcn_known_failures or (conformance.known_failures and placed(conformance.known_failures))
-    settings = Settings(
-        implementation=placed(file) + colon + attribute if file.endswith(".py") else implementation,
+    plan = make_plan(
+        placed(file) + colon + attribute if file.endswith(".py") else implementation,
         profile=option.pcn_profile or conformance.profile,
         seed=option.pcn_drawn if seed is None else seed,
         laws=patterns or conformance.laws,
         python=option.pcn_python or conformance.python,
-        timeout=option.pcn_timeout,
-        known_failures=known,
+        known_failures=option.pcn_known_failures or (conformance.known_failures and placed(conformance.known_failures)),
+        limits=Limits(call_seconds=CALL_SECONDS if option.pcn_timeout is None else option.pcn_timeout),
     )
-    run = Run(settings)
-    config.stash[_RUNS].append(run)
-    return run
+    session = Session(plan)
+    config.stash[_SESSIONS].append(session)
+    return session
 
 
 class LawBrokenError(Exception):
@@ -196,46 +202,51 @@ class LawBrokenError(Exception):
 class LawCollector(pytest.Collector):
     """The laws of one implementation: in a test module, or beside the files of the session."""
 
-    def __init__(self, *, conformance: Conformance | None = None, run: Run | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, conformance: Conformance | None = None, judging: Session | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self._conformance, self.run = conformance, run
+        self._conformance, self.judging = conformance, judging
 
     def collect(self) -> Sequence[pytest.Item]:
         """One item for each law; an implementation that does not start is one error here, and not one for each law."""
-        if self._conformance is not None and self.run is None:
+        if self._conformance is not None and self.judging is None:
             from pcbench.errors import PcbenchError, told
 
             try:
-                run = _run(self.config, self._conformance, self.path.parent)
-                run.start()
+                judging = _session(self.config, self._conformance, self.path.parent)
+                judging.start()
             except PcbenchError as error:
                 raise self.CollectError(f"pcbench: {told(error)}") from None
-            self.run = run
-        assert self.run is not None
-        return [LawItem.from_parent(self, name=law.id, run=self.run) for law in self.run.laws]
+            self.judging = judging
+        assert self.judging is not None
+        return [LawItem.from_parent(self, name=law, judging=self.judging) for law in self.judging.plan.laws]
 
 
 class LawItem(pytest.Item):
     """One law as a test: all its groups of examples, judged in this process."""
 
-    def __init__(self, *, run: Run, **kwargs: Any) -> None:
+    def __init__(self, *, judging: Session, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._run = run
+        self._judging = judging
 
     def runtest(self) -> None:
         """Judge the law, leaving the evidence in the report of the test."""
-        from pcbench.conformance.runner import plain
+        from pcbench.conformance.session import build_report
+        from pcbench.output.strict_json import plain_data
         from pcbench.report.text import explanation
 
-        verdict = self._run.verdict(self.name)
-        evidence = {"run": self._run.described, "verdict": plain(verdict.to_json())}
+        judging = self._judging
+        verdict = judging.verdict(self.name)
+        evidence = {"run": judging.description, "verdict": plain_data(verdict.to_json())}
         self.user_properties.append((_PROPERTY, json.dumps(evidence)))
         if verdict.outcome in _SKIPPED:
             pytest.skip(f"{verdict.outcome}: {verdict.message}")
         if verdict.outcome == "expected-failure":
-            pytest.xfail(self._run.expected[self.name].note)
+            pytest.xfail(next(entry.note for entry in judging.plan.known if entry.law == self.name))
         if verdict.outcome != "pass":
-            lines = (f"  {name}: {value}" for name, value in explanation(self._run.report([verdict]), verdict))
+            report = build_report(judging.plan, judging.introduction, [verdict])
+            lines = (f"  {name}: {value}" for name, value in explanation(report, verdict))
             raise LawBrokenError("\n".join([f"{verdict.outcome}: {self.name}", *lines]))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
@@ -249,7 +260,7 @@ class LawItem(pytest.Item):
         return self.path, None, f"law {self.name}"
 
 
-_OWN = pytest.StashKey["Run"]()
+_OWN = pytest.StashKey["Session"]()
 """What `--pcn` asks for."""
-_RUNS = pytest.StashKey["list[Run]"]()
+_SESSIONS = pytest.StashKey["list[Session]"]()
 """Everything that is judged in this session."""

@@ -93,15 +93,12 @@ def replay(law: Law, subject: Subject, problem: AnyProblem) -> Measurement:
 def judge(
     law: Law, subject: Subject, profile: Profile, run_seed: int, group: int, first: AnyProblem | None = None
 ) -> Evidence:
-    """The evidence of one group of examples; never raises for what an implementation does.
+    """The evidence of one group of examples of a law that is applicable; never raises for what an implementation does.
 
     `first` is a problem to measure before any is drawn, in the first group, one that the law is about and the manifest
     covers; laws of a limit draw their own.
     """
     began = time.perf_counter()
-    missing = law.missing(subject)
-    if missing:
-        return Evidence(law=law.id, group=group, outcome="not-applicable", message=missing)
     if law.ladder:
         return _experiment(law, subject, profile, run_seed, group)
     drawing, tally = _drawing(law), Tally()

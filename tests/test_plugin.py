@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 
+import pcbench.properties
 import pytest
 
-from pcbench.conformance import session as plugin_run
-from pcbench.conformance.session import Run, Settings
+from pcbench.conformance.plan import make_plan
+from pcbench.conformance.session import Introduction, Session, build_report
 from pcbench.laws.law import REGISTRY
+from pcbench.problem.mlp import Problem
 from pcbench.report.evidence import Evidence
 
 LAWS = "energy.never-negative,energy.matches-definition,precision.no-retrace-on-equal-shapes"
@@ -73,7 +75,7 @@ def test_a_broken_law_fails_readably_and_blocks_what_depends_on_it(pcn, tmp_path
     assert REGISTRY["energy.matches-definition"].failing_means[:40] in " ".join(output.split())
     assert re.search(r"replay: pcbench replay energy\.matches-definition 'D=\S+' --impl twice\.py", output)
     assert "Traceback" not in output
-    assert "judge_one" not in output
+    assert "session.py" not in output
     assert "needs compilations" in output
 
 
@@ -234,12 +236,15 @@ def test_without_pcn_the_plugin_does_nothing_and_loads_nothing(pcn, tmp_path):
 
 def test_a_run_names_library_commit_and_environment():
     """Breaks if a failure in somebody's pipeline does not say which state of the library it was found in."""
-    run = Run(Settings(implementation="torch", profile="smoke", seed=3))
-    assert run.described == "torch, profile smoke, seed 3"
-    run.manifest = {"name": "torch", "library": "PRECO", "version": "1.2"}
-    run.info = {"commit": "0123456789abcdef", "environment": "torch"}
-    assert run.described == "torch (PRECO 1.2 at 0123456789), environment torch, profile smoke, seed 3"
-    assert run.report([]).header.commit == "0123456789abcdef"
+    session = Session(make_plan("torch2pc", profile="smoke", seed=3))
+    assert session.description == "torch2pc, profile smoke, seed 3"
+    session.introduction = Introduction(
+        manifest={"name": "torch", "library": "PRECO", "version": "1.2"},
+        info={"commit": "0123456789abcdef", "environment": "torch"},
+    )
+    assert session.description == "torch (PRECO 1.2 at 0123456789), environment torch, profile smoke, seed 3"
+    report = build_report(session.plan, session.introduction, [])
+    assert report.header.commit == "0123456789abcdef"
 
 
 def test_the_problem_of_a_known_failure_is_judged_first(tmp_path, monkeypatch):
@@ -248,17 +253,17 @@ def test_the_problem_of_a_known_failure_is_judged_first(tmp_path, monkeypatch):
     file.write_text(json.dumps([{"law": "energy.never-negative", "reason": "r", "problem": line}]))
     asked = {}
 
-    def judge_one(engine, law, subject, profile, seed, group, outcomes, first):
-        asked[law.id] = first
+    def judge(law, subject, profile, seed, group, first):
+        asked[law.id] = first and first.line()
         return Evidence(law=law.id, group=group, outcome="pass", examples=8)
 
-    monkeypatch.setattr(plugin_run, "judge_one", judge_one)
-    run = Run(Settings(implementation="numpy", profile="smoke", seed=1, known_failures=str(file), laws=["energy"]))
-    run.start()
+    monkeypatch.setattr(pcbench.properties, "judge", judge)
+    session = Session(make_plan("numpy", profile="smoke", seed=1, known_failures=str(file), laws=["energy"]))
+    session.start()
     try:
-        for law in run.laws:
-            run.verdict(law.id)
+        for law in session.plan.laws:
+            session.verdict(law)
     finally:
-        run.close()
-    assert asked["energy.never-negative"] == line
-    assert set(asked.values()) == {line, ""}
+        session.close()
+    assert asked["energy.never-negative"] == Problem.from_line(line).line()
+    assert set(asked.values()) == {asked["energy.never-negative"], None}

@@ -261,28 +261,31 @@ def for_timing(spec: str) -> str:
     return next((entry.timed for entry in KNOWN.values() if entry.spec == spec and entry.timed), spec)
 
 
-def chosen(name_or_spec: str, python: str | None = None) -> tuple[str, str | None]:
+def locate(name_or_spec: str, python: str | None = None, in_process: bool = False) -> tuple[str, str | None]:
     """The spec behind what a user typed, and the interpreter to run it in, None for pcbench's own.
 
     A `python` that was asked for comes first, then the environment that `pcbench env create` made for an adapter that
     comes with pcbench, then pcbench's own interpreter, whether or not it has the library.
 
-    **Raises:** `UsageError` as `resolve`, and for an environment that was made and is broken.
+    **Raises:** `UsageError` as `resolve`, for an environment that was made and is broken, and for an implementation
+    that is to run both `in_process` and in another interpreter.
     """
     spec = resolve(name_or_spec)
-    if python:
+    if in_process and python is not None:
+        raise UsageError("--in-process runs the implementation in pcbench's own interpreter: leave out --python")
+    if python or in_process:
         return spec, python
     name = next((entry.environment for entry in KNOWN.values() if spec in (entry.spec, entry.timed)), "")
     return spec, environments.interpreter(name) if name else None
 
 
-def located(text: str) -> tuple[str, str, str]:
-    """`IMPL` or `IMPL=PYTHON` as its name, its spec and its interpreter as `chosen`, empty for pcbench's own.
+def locate_pair(text: str) -> tuple[str, str, str]:
+    """`IMPL` or `IMPL=PYTHON` as its name, its spec and its interpreter as `locate`, empty for pcbench's own.
 
-    **Raises:** `UsageError` as `chosen`.
+    **Raises:** `UsageError` as `locate`.
     """
     name, _, given = text.partition("=")
-    spec, python = chosen(name, given)
+    spec, python = locate(name, given)
     return name, spec, python or ""
 
 

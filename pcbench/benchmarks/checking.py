@@ -31,7 +31,7 @@ class _Checked(Benchmark):
     def setup_cache(self) -> dict[str, Any]:
         """One smoke check: its seconds, and the outcome and the margin of each law."""
         chosen = settings()
-        report = runner.run(
+        report = runner.check(
             chosen.spec, profile="smoke", seed=SEED, laws=chosen.laws, python=chosen.python, journal_dir=None
         )
         return {

@@ -21,12 +21,13 @@ import numpy as np
 
 from pcbench.adapters.register import for_timing
 from pcbench.benchmarks.settings import Settings, settings
-from pcbench.conformance.runner import open_subject
 from pcbench.gate import sides as bench
 from pcbench.gate.rows import Task
 from pcbench.problem.mlp import Problem
 from pcbench.protocol.implementation import Manifest
+from pcbench.timing import machine_record
 from pcbench.timing.harness import Harness, Side, harness
+from pcbench.worker.isolation import open_subject
 from pcbench.worker.limits import Limits
 from pcbench.worker.subject import Subject, fitted
 
@@ -132,6 +133,11 @@ def measured(method: str, problem: Problem, divisor: int = 1, *, warm: bool = Fa
         with np.load(kept) as arrays:
             bench.certify(task.problem, offer().manifest, [arrays[name] for name in arrays.files])
     return answer["tasks"][method]
+
+
+def asv_machine() -> dict[str, Any]:
+    """The record of the machine on which asv runs, for the settings and the process of its implementation."""
+    return machine_record.record(settings().threads, offer().host)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pcbench.adapters.register import chosen
+from pcbench.adapters.register import locate
 from pcbench.errors import UsageError
 
 GRIDS = ("small", "full")
@@ -39,7 +39,7 @@ def settings(environment: Mapping[str, str] | None = None) -> Settings:
     benchmark in a directory of its own.
     """
     given = os.environ if environment is None else environment
-    spec, python = chosen(given.get("PCBENCH_IMPL") or "reference", given.get("PCBENCH_PYTHON"))
+    spec, python = locate(given.get("PCBENCH_IMPL") or "reference", given.get("PCBENCH_PYTHON"))
     place = spec if spec.endswith(".py") else spec.rpartition(":")[0] or spec
     if place.endswith(".py") and not os.path.isabs(place):
         raise UsageError(f"PCBENCH_IMPL={spec!r}: needed an absolute path, asv changes the directory")

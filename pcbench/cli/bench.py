@@ -10,9 +10,10 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pcbench.cli.options import orderly_termination, output_directory
+from pcbench.cli.options import orderly_termination, output_directory, terminal
 from pcbench.cli.sweep_options import chosen_of
 from pcbench.errors import UsageError
+from pcbench.worker.limits import CALL_SECONDS
 
 _HELP = r"""
 \b
@@ -77,7 +78,7 @@ class _Command(click.Command):
 @click.option("--conformance", "reports", multiple=True, metavar="REPORT.json",
               help="A report of `pcbench check --json`, or of an earlier run, in place of the laws being judged; "
                    "repeatable.")  # fmt: skip
-@click.option("--timeout", default=120.0, show_default=True, type=click.FloatRange(0, min_open=True),
+@click.option("--timeout", default=CALL_SECONDS, show_default=True, type=click.FloatRange(0, min_open=True),
               help="Seconds for one call.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Two small problems in float64.")
 @click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
@@ -93,7 +94,6 @@ def bench(
     shown; what does not is in the table with the reason. Writes bench.json (all raw timings), bench.csv, bench.md,
     bench.svg and bench.png, and the conformance reports.
     """
-    from pcbench.cli.main import terminal
     from pcbench.leaderboard import cases, session
     from pcbench.leaderboard.measure import Plan
     from pcbench.output import display

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pcbench.cli.options import implementation_argument, located, orderly_termination, python_option, timeout_option
+from pcbench.cli.options import implementation_argument, orderly_termination, python_option, timeout_option
 
 EXIT_CODES = """
 \b
@@ -27,15 +27,15 @@ Exit codes:
 @python_option
 @timeout_option
 @click.option("--in-process", is_flag=True, help="Run the implementation in this process, to debug it.")
-def conventions(impl: str, python: str | None, timeout: float | None, in_process: bool) -> None:
+def conventions(impl: str, python: str | None, timeout: float, in_process: bool) -> None:
     """Measure how the numbers of IMPL are to be read, and print what its manifest should declare.
 
     Each law of definition is asked on three small problems under every combination of the conventions that it depends
     on.  What the manifest claims to be able to do is taken as it is: claim a linear network to begin with.
     """
-    from pcbench.conformance import run as runner
+    from pcbench.adapters.register import locate
     from pcbench.conformance.conventions import Finding, concluded, measured
-    from pcbench.conformance.runner import open_subject
+    from pcbench.worker.isolation import open_subject
     from pcbench.worker.limits import Limits
 
     console = Console(highlight=False)
@@ -43,8 +43,8 @@ def conventions(impl: str, python: str | None, timeout: float | None, in_process
     def show(text: str, style: str = "") -> None:
         console.print(text, markup=False, soft_wrap=True, style=style or None)
 
-    spec, python = located(impl, python, in_process)
-    limits = Limits(call_seconds=runner.CALL_TIMEOUT if timeout is None else timeout)
+    spec, python = locate(impl, python, in_process)
+    limits = Limits(call_seconds=timeout)
     findings: list[Finding] = []
     with orderly_termination():
         subject = open_subject(spec, python=python, limits=limits, in_process=in_process)

@@ -14,8 +14,7 @@ from rich.text import Text
 
 from pcbench.cli.options import orderly_termination
 from pcbench.environments import catalogue as environments
-from pcbench.environments.catalogue import ENVIRONMENTS, Environment, Record
-from pcbench.errors import UsageError
+from pcbench.environments.catalogue import ENVIRONMENTS, Record
 
 name_argument = click.argument("name", metavar="|".join(ENVIRONMENTS))
 
@@ -81,7 +80,7 @@ def add(name: str, checkouts: tuple[str, ...]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON: the whole record of each that was made.")
 def list_(as_json: bool) -> None:
     """List the environments: what they hold, on which Python, whether they can be used, and where they are."""
-    found = {name: state(environment) for name, environment in ENVIRONMENTS.items()}
+    found = {name: environments.state(environment) for name, environment in ENVIRONMENTS.items()}
     if as_json:
         data = {
             name: {"state": text, **({"interpreter": str(record.interpreter), **record.to_json()} if record else {})}
@@ -116,18 +115,6 @@ def remove(names: tuple[str, ...]) -> None:
     for name in names:
         gone = environment_making.remove(name)
         click.echo(f"removed {name}" if gone else f"{name} was not made")
-
-
-def state(environment: Environment) -> tuple[str, Record | None]:
-    """`ready`, `not made`, or `broken` and why; with the record if there is one that can be read."""
-    try:
-        record = environments.read(environment.name)
-    except UsageError as error:
-        return f"broken: {error}", None
-    if record is None:
-        return "not made", None
-    why = environments.trouble(record)
-    return (f"broken: {why}" if why else "ready"), record
 
 
 def size(count: int) -> str:

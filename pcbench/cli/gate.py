@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from pcbench.cli.options import orderly_termination, python_option
+from pcbench.cli.options import orderly_termination, python_option, split_patterns, terminal
 from pcbench.errors import UsageError
 from pcbench.gate.outcome import EXIT_CODES
 
@@ -54,13 +54,12 @@ def gate(
     compared only if the laws hold on both sides.
     """
     from pcbench.adapters import register as adapters
-    from pcbench.cli.main import split, terminal
     from pcbench.gate import commits, session, summary
     from pcbench.gate import rows as table
     from pcbench.gate.signs import Plan, looks_between
     from pcbench.output import display
     from pcbench.report import files as report_files
-    from pcbench.report.profiles import profile as profile_named
+    from pcbench.report.profiles import profile_named
     from pcbench.timing import harness
 
     console = terminal()
@@ -68,13 +67,13 @@ def gate(
     if max_pairs < pairs:
         raise UsageError(f"--max-pairs {max_pairs}: needed at least the {pairs} of --pairs")
     plan = Plan(looks=looks_between(pairs, max_pairs), effect=effect, ratio=ratio)
-    spec, python = adapters.chosen(implementation, python)
+    spec, python = adapters.locate(implementation, python)
     report_files.check_writable([json_path, markdown_path])
     repository = commits.repository_of(Path(directory))
     settings = session.Settings(
         implementation=implementation, profile=profile_named(profile).name,
         seed=secrets.randbits(32) if seed is None else seed, plan=plan, chosen=chosen, calibration=calibration,
-        laws=tuple(split(laws)), known_failures=known_failures, drift=drift,
+        laws=tuple(split_patterns(laws)), known_failures=known_failures, drift=drift,
     )  # fmt: skip
     shown = display.choose(console, quiet)
     with orderly_termination(), harness.harness(python=python, threads=threads, clock=clock) as driver:

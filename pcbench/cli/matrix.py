@@ -17,6 +17,7 @@ from pcbench.cli.options import (
     memory_limit_option,
     orderly_termination,
     output_directory,
+    split_patterns,
     timeout_option,
     workers_option,
 )
@@ -54,7 +55,7 @@ def matrix(
     seed: int,
     patterns: tuple[str, ...],
     workers: int | None,
-    timeout: float | None,
+    timeout: float,
     cpu_limit: float | None,
     memory_limit: int | None,
     fresh: bool,
@@ -66,9 +67,7 @@ def matrix(
     not find it by itself.  Known failures that come with an adapter are expected.  Writes matrix.json, matrix.md and a
     figure, and keeps every report, so that the same command only judges what is missing or has changed.
     """
-    from pcbench.cli.main import split
     from pcbench.conformance import progress
-    from pcbench.conformance import run as runner
     from pcbench.conformance.several import judge_all, wanted
     from pcbench.report import matrix as matrices
 
@@ -78,7 +77,7 @@ def matrix(
     reports = output_directory(str(place / "reports"))
     options: dict[str, Any] = {
         "workers": workers,
-        "call_timeout": runner.CALL_TIMEOUT if timeout is None else timeout,
+        "timeout": timeout,
         "cpu_limit": cpu_limit,
         "memory_limit": memory_limit,
     }
@@ -90,7 +89,7 @@ def matrix(
             reports,
             profile=profile,
             seed=seed,
-            laws=split(patterns),
+            laws=split_patterns(patterns),
             fresh=fresh,
             options=options,
             progress=lambda: progress.choose(console, quiet),

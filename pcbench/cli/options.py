@@ -10,8 +10,10 @@ from pathlib import Path
 from types import FrameType
 
 import click
+from rich.console import Console
 
 from pcbench.errors import UsageError
+from pcbench.worker.limits import CALL_SECONDS
 
 implementation_argument = click.argument("impl", default="reference")
 implementation_option = click.option("--impl", default="reference", show_default=True, help="Adapter, as for `check`.")
@@ -22,8 +24,9 @@ workers_option = click.option(
     "--workers", type=click.IntRange(1), help="Runner processes; changes speed alone.  [default: CPUs]"
 )
 timeout_option = click.option(
-    "--timeout", type=click.FloatRange(0, min_open=True), help="Seconds for one call.  [default: 120]"
-)
+    "--timeout", default=CALL_SECONDS, show_default=True, type=click.FloatRange(0, min_open=True),
+    help="Seconds for one call.",
+)  # fmt: skip
 cpu_limit_option = click.option(
     "--cpu-limit", type=click.FloatRange(0, min_open=True), help="Seconds of CPU time for one call."
 )
@@ -36,20 +39,6 @@ python_option = click.option(
     help="Interpreter that has the library under test.  "
     "[default: that of the environment made for it (see `pcbench env`), else pcbench's own]",
 )
-
-
-def located(impl: str, python: str | None, in_process: bool) -> tuple[str, str | None]:
-    """The spec of an implementation and the interpreter it runs in, None for pcbench's own.
-
-    **Raises:** `UsageError` if it is to run in this process and in another interpreter.
-    """
-    from pcbench.adapters import register as adapters
-
-    if not in_process:
-        return adapters.chosen(impl, python)
-    if python is not None:
-        raise UsageError("--in-process runs the implementation in pcbench's own interpreter: leave out --python")
-    return adapters.resolve(impl), None
 
 
 @contextmanager
@@ -80,3 +69,22 @@ def output_directory(directory: str) -> Path:
     if not os.access(place, os.W_OK):
         raise UsageError(f"--output {directory} cannot be written: choose another directory")
     return place
+
+
+def terminal() -> Console:
+    """Standard output; where that is no terminal, wide enough for the whole table unless COLUMNS says otherwise."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 160
+    return console
+
+
+def split_patterns(patterns: tuple[str, ...]) -> list[str]:
+    """Options that may be repeated and may hold several values between commas.
+
+    **Raises:** `UsageError` for an option that holds none, which would otherwise mean everything.
+    """
+    words = [word.strip() for pattern in patterns for word in pattern.split(",")]
+    if patterns and not any(words):
+        raise UsageError(f"--laws {','.join(patterns)!r} names no law; `pcbench laws` lists them")
+    return [word for word in words if word]

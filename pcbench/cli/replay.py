@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from pcbench.cli.options import implementation_option, located, python_option
+from pcbench.cli.options import implementation_option, python_option, timeout_option
 from pcbench.errors import ImplementationError, UsageError
 from pcbench.problem.architectures import problem_from_line
 from pcbench.problem.mlp import Problem
@@ -19,7 +19,7 @@ from pcbench.problem.mlp import Problem
 @click.argument("problem")
 @implementation_option
 @python_option
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True)
+@timeout_option
 @click.option("--in-process", is_flag=True, help="Run the implementation in this process, to debug it.")
 def replay(law: str, problem: str, impl: str, python: str | None, timeout: float, in_process: bool) -> None:
     """Judge LAW on PROBLEM, the line a report gives for a failure, and print everything.
@@ -29,9 +29,10 @@ def replay(law: str, problem: str, impl: str, python: str | None, timeout: float
     2 the command is wrong or the implementation cannot be started;
     3 undecided, or the implementation failed.
     """  # noqa: D301 (click's marker for a paragraph that is not wrapped)
-    from pcbench.conformance.runner import open_subject
+    from pcbench.adapters.register import locate
     from pcbench.laws import select
     from pcbench.properties import replay as measure_law
+    from pcbench.worker.isolation import open_subject
     from pcbench.worker.limits import Limits
 
     chosen = select([law])
@@ -39,7 +40,7 @@ def replay(law: str, problem: str, impl: str, python: str | None, timeout: float
         raise UsageError(f"law {law!r} matches {len(chosen)} laws: give the id of one")
     case = problem_from_line(problem)
     console = Console(highlight=False)
-    spec, python = located(impl, python, in_process)
+    spec, python = locate(impl, python, in_process)
     subject = open_subject(spec, python=python, limits=Limits(call_seconds=timeout), in_process=in_process)
     try:
         show = Printer(console)
@@ -53,9 +54,7 @@ def replay(law: str, problem: str, impl: str, python: str | None, timeout: float
             show(name, value)
         if isinstance(case, Problem):
             show("scalings", ", ".join(f"{a:.6g}" for a in case.scalings()))
-        reason = chosen[0].missing(subject) or subject.refuses(case)
-        if reason is None and not chosen[0].domain.admits(case):
-            reason = "the problem is outside the domain of the law"
+        reason = chosen[0].refuses(subject, case)
         if reason is not None:
             show("verdict", f"not-applicable: {reason}")
             sys.exit(3)

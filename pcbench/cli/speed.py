@@ -105,12 +105,13 @@ def _started(peers: Sequence[str], timeout: float) -> Iterator[dict[str, Any]]:
     """A worker for each of `peers`, with all threads, by the name it gives itself."""
     from pcbench.adapters import register as adapters
     from pcbench.worker.client import WorkerClient
+    from pcbench.worker.limits import Limits
 
     with ExitStack() as stack:
         clients = {}
         for text in peers:
-            _, spec, python = adapters.located(text)
-            client = WorkerClient(adapters.for_timing(spec), python or None, call_timeout=timeout, threads=None)
+            _, spec, python = adapters.locate_pair(text)
+            client = WorkerClient(adapters.for_timing(spec), python or None, Limits(call_seconds=timeout), threads=None)
             stack.enter_context(client)
             clients[client.manifest.name] = client
         yield clients

@@ -6,145 +6,132 @@ takes which group changes nothing.  A runner that dies or hangs costs one judgem
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import queue
 import secrets
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pcbench.conformance.journal import Journal, key
+from pcbench.conformance.plan import ENGINE, Plan, make_plan
 from pcbench.conformance.progress import Progress, Silent
-from pcbench.conformance.runner import ENGINE, ISOLATIONS
-from pcbench.conformance.runner_process import RunnerProcess, startup_error
-from pcbench.errors import UsageError, WorkerCrashError
-from pcbench.laws import REGISTRY, select, transitive_dependencies
-from pcbench.laws.law import Law
-from pcbench.laws.measuring import statistics
-from pcbench.report import known_failures
-from pcbench.report.evidence import Evidence, Verdict, block, merge
+from pcbench.conformance.runner_process import RunnerProcess
+from pcbench.conformance.session import Introduction, Session, build_report, merge_groups
+from pcbench.errors import UsageError, WorkerCrashError, rebuild
+from pcbench.report.evidence import Evidence, Verdict
 from pcbench.report.known_failures import KnownFailure
-from pcbench.report.profiles import profile as profile_named
-from pcbench.report.report import LawText, Report, RunHeader, commit_known
-from pcbench.timing import placing
-from pcbench.version import __version__
-from pcbench.worker.limits import Limits
-
-CALL_TIMEOUT = 120.0
-"""Seconds that one call of the implementation may take, compilation included."""
+from pcbench.report.report import Report
+from pcbench.timing.machine import available_cpus, pin_to_cpu
+from pcbench.worker.limits import CALL_SECONDS, Limits
 
 PATIENCE = 300.0
-"""Seconds beyond `call_timeout` that a runner may go without finishing a call before it counts as hung."""
+"""Seconds beyond the limit of a call that a runner may go without finishing a call before it counts as hung."""
 
 _POLL = 0.25
 _START_TRIES = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is judged, completely: everything that decides a judgement, and nothing that does not."""
-
-    spec: str
-    python: str | None
-    profile: str
-    seed: int
-    laws: tuple[str, ...]
-    call_timeout: float
-    in_process: bool
-    cpu_limit: float | None = None
-    memory_limit: int | None = None
-    isolation: str = "run"
-    engine: str = ENGINE
-    first: dict[str, str] = field(default_factory=dict)
-    """For a law, the line of a problem to measure before any is drawn."""
-
-    def settings(self) -> dict[str, Any]:
-        """Plain JSON data, for the runners and for the name of the journal."""
-        return {**vars(self), "laws": list(self.laws)}
-
-
-def law_set_hash(laws: Sequence[Law] | None = None) -> str:
-    """12 hexadecimal digits that change when a law's statement, needs, domain or dependencies do."""
-    chosen = list(REGISTRY.values()) if laws is None else list(laws)
-    parts = [(law.id, law.statement, sorted(law.needs), repr(law.domain), law.depends_on) for law in chosen]
-    return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()[:12]
-
-
-def run(
-    spec: str,
+def check(
+    implementation: Any = "reference",
     *,
     profile: str = "standard",
     seed: int | None = None,
-    laws: Sequence[str] = (),
+    laws: str | Iterable[str] = (),
+    python: str | Path | None = None,
+    known_failures: str | Path | Sequence[KnownFailure] | None = None,
     workers: int | None = None,
-    python: str | None = None,
-    call_timeout: float = CALL_TIMEOUT,
-    in_process: bool = False,
+    timeout: float | None = None,
     cpu_limit: float | None = None,
     memory_limit: int | None = None,
     isolation: str = "run",
-    journal_dir: str | Path | None = ".pcbench",
+    in_process: bool = False,
+    journal_dir: str | Path | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
-    known: Sequence[KnownFailure] = (),
-    implementation: str | None = None,
     command: str = "",
     patience: float = PATIENCE,
     engine: str = ENGINE,
 ) -> Report:
-    """Judge the implementation `spec` by the laws matching `laws`, and report.
+    """Judge an implementation by the laws of predictive coding networks.
 
-    **Arguments:** `seed` None draws one, or takes that of an unfinished run of the same command; `workers` runner
-    processes, by default one for each CPU and not more than groups; `python` the interpreter of the implementation;
-    `call_timeout` seconds for one call, `cpu_limit` of CPU time, `memory_limit` MiB (see `pcbench.worker.limits`);
-    `in_process` runs it inside the runners; `isolation` is how long its processes live, one of
-    `judging.ISOLATIONS`; `journal_dir` None keeps no journal; `fresh` ignores one; `known` failures are expected;
-    `implementation` and `command` are what the report calls them.
+    **Arguments:**
+
+    - `implementation`: the name of an adapter that comes with pcbench, `package.module:attribute`, `path/to/file.py`
+      or `path/to/file.py:attribute`, which runs in processes of its own; or an object with the methods of
+      `pcbench.Implementation`, or a class or function that gives one, which is judged in this process, one law after
+      another.
+    - `profile`: how much evidence, one of `smoke`, `standard`, `thorough`.
+    - `seed` of all problems; None draws one, or takes that of an unfinished run in the journal.
+    - `laws`: ids, groups or wildcards, one or several; all laws by default.
+    - `python`: the interpreter that has the library under test; by default that of the environment that
+      `pcbench env create` made for it, else this one.
+    - `known_failures`: the path of a file of failures that are expected, or its entries.
+    - `workers`: runner processes, by default one for each CPU; their number changes nothing but the time.
+    - `timeout`: seconds for one call of the implementation, 120 by default; `cpu_limit`, seconds of CPU time for one
+      call; `memory_limit`, MiB that a process of it may allocate.
+    - `isolation`: how long a process of the implementation lives, for one `run`, one `law` or one `example`;
+      `in_process` runs it inside the runners instead.
+    - `journal_dir`: where a run that is interrupted leaves what it has judged, to go on there; None keeps nothing.
+      `fresh` ignores what was left.
+    - `progress`: a display, silent by default; `command`: what the report says it was made by; `patience`: seconds
+      beyond `timeout` that a runner may go without ending a call before it counts as hung; `engine`: see `Plan`.
 
     Ctrl-C ends the run and gives the partial report, whose header says so.
 
-    **Raises:** `UsageError` and whatever else keeps the implementation from starting, a `PcbenchError`.
+    **Returns:** a `pcbench.Report`, whose `conforms` and `failures` say what there is to know first.
+
+    **Raises:** `UsageError` for an argument that cannot be meant, and whatever else keeps the implementation from
+    starting, a `PcbenchError`.
     """
-    chosen = profile_named(profile)
-    if seed is not None and (isinstance(seed, bool) or not 0 <= seed < 2**64):
-        raise UsageError(f"seed {seed!r}: needed an integer from 0 to 2**64 - 1")
     if workers is not None and workers < 1:
         raise UsageError(f"workers {workers!r}: needed an integer of at least 1")
-    Limits(call_seconds=call_timeout, cpu_seconds=cpu_limit, memory_mib=memory_limit)  # refuses what cannot be kept
-    if isolation not in ISOLATIONS:
-        raise UsageError(f"isolation {isolation!r}: needed one of {', '.join(ISOLATIONS)}")
-    if in_process and (cpu_limit is not None or memory_limit is not None or isolation != "run"):
-        raise UsageError("limits and isolation are of a process of its own: leave out in_process (--in-process)")
-    selected = select(laws)
-    if not selected:
-        raise UsageError("there are no laws to judge")
-    plan = Plan(
-        spec=spec,
-        python=python,
-        profile=profile,
-        seed=-1 if seed is None else seed,
-        laws=tuple(law.id for law in selected),
-        call_timeout=float(call_timeout),
-        in_process=in_process,
-        cpu_limit=cpu_limit,
-        memory_limit=memory_limit,
-        isolation=isolation,
-        engine=engine,
-        first={entry.law: entry.problem for entry in known if entry.problem},
+    limits = Limits(
+        call_seconds=CALL_SECONDS if timeout is None else float(timeout), cpu_seconds=cpu_limit, memory_mib=memory_limit
     )
-    journal = None if journal_dir is None else Journal(journal_dir, key(spec, plan.settings()))
+    drawn = secrets.randbits(32)
+    plan = make_plan(
+        implementation, profile=profile, seed=drawn if seed is None else seed, laws=laws, python=python,
+        known_failures=known_failures, limits=limits, in_process=in_process, isolation=isolation, engine=engine,
+    )  # fmt: skip
+    if not plan.spec:
+        return _judge_here(Session(plan, implementation), progress or Silent(), command)
+    journal = None if journal_dir is None else Journal(journal_dir, key(plan.spec, {**plan.settings(), "seed": seed}))
     header, evidence = ({}, []) if journal is None or fresh else journal.load()
     if seed is None:
-        plan = Plan(**{**vars(plan), "seed": header.get("seed", secrets.randbits(32))})
-    count = min(workers or len(placing.available()), chosen.groups)
-    run_ = _Run(plan, selected, count, journal, patience, progress or Silent(), list(known))
-    run_.resume(header, evidence)
-    return run_.go(implementation or spec, command)
+        plan = replace(plan, seed=header.get("seed", drawn))
+    count = min(workers or len(available_cpus()), plan.evidence.groups)
+    run = _Run(plan, count, journal, patience, progress or Silent())
+    run.resume(header, evidence)
+    return run.go(command)
+
+
+def _judge_here(session: Session, progress: Progress, command: str) -> Report:
+    """The report of a session in this process, its laws judged one after another."""
+    began, started, partial = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds"), ""
+    plan, verdicts = session.plan, {}
+    total = len(plan.laws)
+    try:
+        session.start()
+        progress.started(session.description, total, total, 0)
+        for number, law in enumerate(plan.laws, start=1):
+            progress.running(0, law, 0)
+            verdicts[law] = session.verdict(law)
+            progress.judged(number)
+            progress.verdict(verdicts[law])
+    except KeyboardInterrupt:
+        partial = "interrupted"
+    finally:
+        progress.finished()
+        session.close()
+    found = [verdicts.get(law) or Verdict(law=law, outcome="not-run") for law in plan.laws]
+    return build_report(
+        plan, session.introduction, found, started=started, seconds=time.monotonic() - began, command=command,
+        partial=partial,
+    )  # fmt: skip
 
 
 @dataclass
@@ -160,34 +147,23 @@ class _Slot:
 
 
 class _Run:
-    """The state of one run; see `run`."""
+    """The state of one run; see `check`."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        laws: list[Law],
-        workers: int,
-        journal: Journal | None,
-        patience: float,
-        progress: Progress,
-        known: list[KnownFailure],
-    ) -> None:
-        self.plan, self.laws, self.workers = plan, laws, workers
+    def __init__(self, plan: Plan, workers: int, journal: Journal | None, patience: float, progress: Progress) -> None:
+        self.plan, self.workers, self.laws = plan, workers, plan.selected
         self.journal, self.patience, self.progress = journal, patience, progress
-        self.known = [entry for entry in known if entry.law in plan.laws]
-        self.profile = profile_named(plan.profile)
+        self.profile = plan.evidence
         self.groups: deque[int] = deque(range(self.profile.groups))
         self.evidence: dict[tuple[str, int], Evidence] = {}
         self.told: set[str] = set()
         self.events: queue.Queue[tuple[RunnerProcess, dict[str, Any] | None]] = queue.Queue()
         self.slots: list[_Slot] = []
-        self.ready: dict[str, Any] = {}
+        self.about: Introduction | None = None
         self.previous: dict[str, Any] = {}
         self.compilations: list[int] = []
         self.began = time.monotonic()
         self.interrupted = False
         self.failed_starts = 0
-        self.dependencies = {law.id: transitive_dependencies(law.id) & set(plan.laws) for law in laws}
 
     # ---- the whole ------------------------------------------------------------------------------------------------
 
@@ -199,7 +175,7 @@ class _Run:
             if item.law in wanted and 0 <= item.group < self.profile.groups:
                 self.evidence[item.law, item.group] = item
 
-    def go(self, implementation: str, command: str) -> Report:
+    def go(self, command: str) -> Report:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         try:
             self._work()
@@ -210,7 +186,7 @@ class _Run:
                 self._stop()
             finally:  # a second Ctrl-C ends the waiting; what is still running ends with the pipe to this process
                 self.progress.finished()
-        report = self._report(implementation, command, started)
+        report = self._report(command, started)
         if self.journal is not None:
             # Only a complete run is forgotten; a partial one can be taken up again.
             if self.interrupted:
@@ -240,11 +216,11 @@ class _Run:
                 self._look_for_hung()
 
     def _complete(self) -> bool:
-        return len(self.evidence) == len(self.laws) * self.profile.groups and bool(self.ready)
+        return len(self.evidence) == len(self.laws) * self.profile.groups and self.about is not None
 
     def _start(self, number: int) -> RunnerProcess:
-        process = RunnerProcess(self.plan.settings(), self.events)
-        placing.place(process.pid, number, self.workers)
+        process = RunnerProcess(self.plan.to_json(), self.events)
+        pin_to_cpu(process.pid, number, self.workers)
         return process
 
     def _stop(self) -> None:
@@ -259,14 +235,14 @@ class _Run:
 
     def _on_ready(self, slot: _Slot, **ready: Any) -> None:
         slot.since = time.monotonic()
-        if not self.ready:
-            self.ready = ready
-            self._begin(ready)
+        if self.about is None:
+            self.about = Introduction(**ready)
+            self._begin(self.about)
         self._give(slot)
 
     def _on_failed(self, slot: _Slot, kind: str, message: str, stderr: str) -> None:
-        if not self.ready:
-            raise startup_error(kind, message, stderr)
+        if self.about is None:
+            raise rebuild(kind, message, stderr)
         self._give_up(slot, f"the implementation could not be started again: {message}")
 
     def _on_alive(self, slot: _Slot, calls: int) -> None:
@@ -287,11 +263,9 @@ class _Run:
 
     # ---- work -----------------------------------------------------------------------------------------------------
 
-    def _begin(self, ready: dict[str, Any]) -> None:
-        """The implementation has introduced itself: check what depends on who it is, and open the journal."""
-        manifest = ready["manifest"]
-        library, version = manifest["library"], manifest["version"]
-        known_failures.check_current(self.known, library, version, ready["missing"], ready["unfit"])
+    def _begin(self, about: Introduction) -> None:
+        """The implementation has introduced itself: open the journal, and say what is known from it."""
+        manifest = about.manifest
         if self.previous.get("manifest") != manifest:
             self.evidence.clear()
         total = len(self.laws) * self.profile.groups
@@ -338,15 +312,15 @@ class _Run:
     # ---- runners that are lost ------------------------------------------------------------------------------------
 
     def _look_for_hung(self) -> None:
-        limit = self.plan.call_timeout + self.patience
+        limit = self.plan.limits.call_seconds + self.patience
         for slot in self.slots:
-            if (slot.group is not None or not self.ready) and time.monotonic() - slot.since > limit:
-                where = "its start" if not self.ready else f"law {slot.law}"
+            if (slot.group is not None or self.about is None) and time.monotonic() - slot.since > limit:
+                where = "its start" if self.about is None else f"law {slot.law}"
                 self._replace(slot, "timeout", f"the runner hung: no call ended for {limit:g} s during {where}")
 
     def _lost(self, slot: _Slot) -> None:
         ending = slot.process.ending()
-        if not self.ready:
+        if self.about is None:
             raise WorkerCrashError(f"the implementation could not be started: the runner {ending}", slot.process.stderr)
         if slot.group is not None:
             self._replace(slot, "error", f"the runner {ending}")
@@ -355,7 +329,7 @@ class _Run:
 
     def _replace(self, slot: _Slot, outcome: str, message: str) -> None:
         """Count the judgement that a runner took down with it, and go on with another runner."""
-        if not self.ready:
+        if self.about is None:
             raise WorkerCrashError(message, slot.process.stderr)
         slot.process.kill()
         self._blame(slot, outcome, message)
@@ -392,52 +366,20 @@ class _Run:
     # ---- the report -----------------------------------------------------------------------------------------------
 
     def _verdicts(self) -> list[Verdict]:
-        parts: dict[str, list[Evidence]] = {law.id: [] for law in self.laws}
-        for (law, _), item in self.evidence.items():
-            parts[law].append(item)
-        verdicts = []
-        for law in self.laws:
-            complete = len(parts[law.id]) == self.profile.groups
-            verdict = merge(law.id, parts[law.id], self.profile.needed(law.ladder))
-            if not complete and verdict.outcome in ("pass", "inconclusive"):
-                got = f"{len(parts[law.id])} of {self.profile.groups} groups were judged"
-                verdict = Verdict(law=law.id, outcome="not-run", message=got if parts[law.id] else "")
-            verdicts.append(verdict)
-        return known_failures.apply(block(verdicts, self.dependencies), self.known)
+        return merge_groups(self.plan, self.evidence)
 
-    def _report(self, implementation: str, command: str, started: str) -> Report:
-        # Interrupted before the implementation has introduced itself, nothing is known about it.
-        info, manifest = self.ready.get("info", {}), self.ready.get("manifest", {})
-        capabilities = manifest.get("capabilities", {})
+    def _report(self, command: str, started: str) -> Report:
+        about = self.about or Introduction()
         # A process that is replaced takes the number of its compilations along.
-        counted = "compilations" in self.ready.get("offers", ()) and self.plan.isolation == "run"
-        header = RunHeader(
-            pcbench=__version__,
-            law_set=law_set_hash(),
-            implementation=implementation,
-            spec=self.plan.spec,
-            interpreter=self.plan.python or "",
-            environment=str(info.get("environment", "")),
-            commit=commit_known(manifest, info),
-            manifest=manifest,
-            python=str(info.get("python", platform.python_version())),
-            platform=str(info.get("platform", platform.platform())),
-            versions={**manifest.get("versions", {}), **info.get("versions", {})},
-            devices=tuple(info.get("devices") or capabilities.get("devices", ())),
-            dtypes=tuple(capabilities.get("dtypes", ())),
-            profile=self.plan.profile,
-            seed=self.plan.seed,
+        counted = "compilations" in about.offers and self.plan.isolation == "run"
+        return build_report(
+            self.plan,
+            about,
+            self._verdicts(),
             workers=self.workers,
-            in_process=self.plan.in_process,
             compilations=sum(self.compilations) if counted else None,
             started=started,
             seconds=time.monotonic() - self.began,
             command=command,
-            error_budget=statistics.budget() if any(law.estimates for law in self.laws) else "",
             partial="interrupted" if self.interrupted else "",
         )
-        texts = tuple(
-            LawText(id=law.id, statement=law.statement, citation=law.citation, failing_means=law.failing_means)
-            for law in self.laws
-        )
-        return Report(header=header, laws=texts, verdicts=tuple(self._verdicts()), known=tuple(self.known))

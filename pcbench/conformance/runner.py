@@ -9,122 +9,23 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import os
 import queue
 import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
-from pcbench.errors import ImplementationError, PcbenchError
-from pcbench.laws import select, transitive_dependencies
-from pcbench.laws.law import Law
-from pcbench.problem.architectures import problem_from_line
-from pcbench.report.evidence import BROKEN, Evidence
-from pcbench.report.profiles import PROFILES
-from pcbench.worker.limits import Limits
-from pcbench.worker.subject import Subject, Transport
-
-ENGINE = "pcbench.properties"
-"""The module whose `judge` gathers evidence; tests of the runner put another in its place."""
-
-ISOLATIONS = ("run", "law", "example")
-"""How long a process of the implementation lives: for the whole run, for one law on one group, or for one problem."""
+from pcbench.conformance.plan import Plan
+from pcbench.conformance.session import Session
+from pcbench.errors import PcbenchError
+from pcbench.output.strict_json import plain_data
+from pcbench.worker.subject import Subject
 
 _HEARTBEAT = 1.0
 _GRACE = 3.0
-
-
-def open_subject(
-    spec: str,
-    *,
-    python: str | None = None,
-    limits: Limits | None = None,
-    in_process: bool = False,
-    isolation: str = "run",
-) -> Subject:
-    """The implementation `spec` as the laws see it, in a process of its own unless `in_process`.
-
-    **Arguments:** `limits` of one call; `isolation`, how long that process lives, one of `ISOLATIONS`.
-
-    **Raises:** whatever keeps it from starting, a `PcbenchError`.
-    """
-    from pcbench.worker.client import InProcess, WorkerClient
-
-    if in_process:
-        return Subject(InProcess(spec))
-    allowed = limits or Limits()
-
-    def start() -> Transport:
-        return WorkerClient(
-            spec,
-            python=python,
-            call_timeout=allowed.call_seconds,
-            cpu_limit=allowed.cpu_seconds,
-            memory_limit=allowed.memory_mib,
-        )
-
-    return Subject(start(), respawn=start, fresh_for_every_problem=isolation == "example")
-
-
-def judge_one(
-    engine: Any, law: Law, subject: Subject, profile: str, seed: int, group: int, outcomes: dict[str, str],
-    first: str = "",
-) -> Evidence:  # fmt: skip
-    """The evidence of one group of one law; `outcomes` are those of the laws judged before it in this group.
-
-    `first` is the line of a problem to measure before any is drawn.
-    """
-    reason = law.missing(subject)
-    if reason is not None:
-        return Evidence(law=law.id, group=group, outcome="not-applicable", message=reason)
-    roots = sorted(name for name in transitive_dependencies(law.id) if outcomes.get(name) in BROKEN)
-    if roots:
-        return Evidence(law=law.id, group=group, outcome="blocked", message=f"depends on {', '.join(roots)}")
-    try:
-        given = problem_from_line(first) if first else None
-        return engine.judge(law, subject, PROFILES[profile], seed, group, given)
-    except ImplementationError as error:
-        message, stderr = f"{type(error).__name__}: {error}", getattr(error, "stderr", "")
-        return Evidence(law=law.id, group=group, outcome="error", message=message, stderr=stderr)
-    except Exception as error:
-        message = f"pcbench itself failed to judge this law: {type(error).__name__}: {error}"
-        return Evidence(law=law.id, group=group, outcome="error", message=message, stderr=traceback.format_exc())
-
-
-def unfit(laws: Sequence[Law], subject: Subject, first: Mapping[str, str]) -> dict[str, str]:
-    """For laws whose problem to be measured first cannot be judged, why not; `first` are lines by law."""
-    found = {}
-    for law in laws:
-        if law.id not in first or law.ladder:
-            continue
-        problem = problem_from_line(first[law.id])
-        reason = subject.refuses(problem) or ("" if law.domain.admits(problem) else "outside the domain of the law")
-        if reason:
-            found[law.id] = reason
-    return found
-
-
-def plain(value: Any) -> Any:
-    """`value` as strict JSON data: numbers of NumPy as Python's, what is not finite as text, anything else as text."""
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():
-        value = value.item()
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(v) for v in value]
-    return str(value)
 
 
 class _Channel:
@@ -140,7 +41,7 @@ class _Channel:
     def send(self, **event: Any) -> None:
         with self._lock:
             # Numbers that are not finite stay numbers here: both ends are Python's json.
-            self._events.write(json.dumps(event, default=plain) + "\n")
+            self._events.write(json.dumps(event, default=plain_data) + "\n")
             self._events.flush()
 
     def configuration(self) -> dict[str, Any]:
@@ -176,56 +77,35 @@ class _Channel:
 
 def _serve(channel: _Channel) -> int:
     """Answer jobs until the end of the input, which arrives as KeyboardInterrupt."""
-    config = channel.configuration()
+    plan = Plan.from_json(channel.configuration())
+    session = Session(plan)
     try:
-        engine = importlib.import_module(config["engine"])
-        laws = [law for law in select() if law.id in set(config["laws"])]
-        subject = open_subject(
-            config["spec"],
-            python=config["python"],
-            limits=Limits(
-                call_seconds=config["call_timeout"],
-                cpu_seconds=config["cpu_limit"],
-                memory_mib=config["memory_limit"],
-            ),
-            in_process=config["in_process"],
-            isolation=config["isolation"],
-        )
+        importlib.import_module(plan.engine)
+        about = session.start()
     except PcbenchError as error:
+        session.close()
         channel.send(event="failed", kind=type(error).__name__, message=str(error), stderr=_stderr_of(error))
         return 2
-    channel.subject = subject
-    channel.send(
-        event="ready",
-        manifest=plain(subject.manifest.to_json()),
-        info=plain(getattr(subject.transport, "info", {}) or {}),
-        offers=sorted(subject.offers),
-        missing={law.id: reason for law in laws if (reason := law.missing(subject)) is not None},
-        unfit=unfit(laws, subject, config["first"]),
-    )
+    channel.subject = session.subject
+    channel.send(event="ready", **vars(about))
     while True:
-        _group(channel, engine, laws, subject, config, channel.next_job())
+        _judge_group(channel, session, channel.next_job())
 
 
-def _group(
-    channel: _Channel, engine: Any, laws: list[Law], subject: Subject, config: dict[str, Any], job: dict[str, Any]
-) -> None:
+def _judge_group(channel: _Channel, session: Session, job: dict[str, Any]) -> None:
     group, outcomes = job["group"], dict(job["done"])
-    for law in laws:
+    for law in session.plan.selected:
         if law.id in outcomes:
             continue
         channel.send(event="law", law=law.id, group=group)
-        if config["isolation"] == "law" and law.missing(subject) is None:
-            subject.forget()
-        first = config["first"].get(law.id, "")
-        evidence = judge_one(engine, law, subject, config["profile"], config["seed"], group, outcomes, first)
+        evidence = session.judge(law, group, outcomes)
         outcomes[law.id] = evidence.outcome
         channel.send(event="evidence", evidence=evidence.to_json())
-    channel.send(event="done", group=group, compilations=_compilations(subject))
+    channel.send(event="done", group=group, compilations=_compilations(session.subject))
 
 
-def _compilations(subject: Subject) -> int | None:
-    if "compilations" not in subject.offers:
+def _compilations(subject: Subject | None) -> int | None:
+    if subject is None or "compilations" not in subject.offers:
         return None
     with suppress(PcbenchError):
         return subject.compilations()

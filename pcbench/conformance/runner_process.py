@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,8 +13,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from pcbench import errors
-from pcbench.errors import AdapterError, ImplementationError, PcbenchError
+from pcbench.worker import process
 
 _STDERR = 4096
 
@@ -27,14 +25,13 @@ class RunnerProcess:
         self, config: dict[str, Any], events: queue.Queue[tuple[RunnerProcess, dict[str, Any] | None]]
     ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
-        self._popen = subprocess.Popen(
+        self._popen = process.start(
             # -P: files in the current directory must not hide modules of that name
             [sys.executable, "-P", "-m", "pcbench.conformance.runner"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             encoding="utf-8",
-            start_new_session=True,  # Ctrl-C reaches the coordinator alone, which ends the runners in order
         )
         self._events = events
         self._stderr = ""
@@ -82,14 +79,7 @@ class RunnerProcess:
         if code is None:
             self.kill()
             return "closed its output"
-        if code >= 0:
-            return f"ended with exit status {code}"
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-        return f"was killed by {name}{hint}"
+        return process.ending(code)
 
     def hang_up(self) -> None:
         """Ask the process to end, its worker first."""
@@ -106,19 +96,6 @@ class RunnerProcess:
     def kill(self) -> None:
         """End the process group now; a worker ends when its runner does."""
         self.hang_up()
-        with suppress(OSError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(timeout=5)
+        process.end(self._popen)
         self._stderr = self.stderr
         self._errors.close()
-
-
-def startup_error(kind: str, message: str, stderr: str) -> PcbenchError:
-    """The error that kept an implementation from starting, of the class that the runner named."""
-    cls = getattr(errors, kind, ImplementationError)
-    if not (isinstance(cls, type) and issubclass(cls, PcbenchError)):
-        cls = ImplementationError
-    if cls in (AdapterError, errors.WorkerCrashError):
-        return cls(message, stderr)  # type: ignore[call-arg]
-    return cls(message)

@@ -10,9 +10,9 @@ from typing import Any
 from pcbench.adapters import register as adapters
 from pcbench.conformance import run as runner
 from pcbench.conformance.progress import Progress
-from pcbench.conformance.runner import plain
 from pcbench.errors import PcbenchError, UsageError
-from pcbench.laws import REGISTRY, select
+from pcbench.laws import REGISTRY, law_set_hash, select
+from pcbench.output.strict_json import plain_data
 from pcbench.report import files as report_files
 from pcbench.report import known_failures
 from pcbench.report.known_failures import KnownFailure
@@ -38,7 +38,7 @@ def wanted(texts: Sequence[str]) -> list[Wanted]:
     """
     found: dict[str, Wanted] = {}
     for text in texts:
-        name, spec, python = adapters.located(text)
+        name, spec, python = adapters.locate_pair(text)
         label = name if name in adapters.KNOWN else Path(name.partition(":")[0]).stem
         if label in found:
             raise UsageError(f"implementation {label!r} is named twice: a column of the matrix needs a name of its own")
@@ -63,7 +63,7 @@ def judge_all(
     """One column after another; reports are kept in `directory`, one file each, and are not made twice.
 
     A report that is there counts if it was made with the same laws, profile, seed and known failures, of the same
-    version of the library; `fresh` makes all anew.  `options` go to `runner.run`.  Ctrl-C gives the partial report of
+    version of the library; `fresh` makes all anew.  `options` go to `run.check`.  Ctrl-C gives the partial report of
     the implementation that it met, and ends.
     """
     chosen = [law.id for law in select(laws)]
@@ -76,14 +76,13 @@ def judge_all(
                 tell(f"{entry.name} was judged before: {earlier.conclusion}")
                 yield Column(name=entry.name, report=earlier)
                 continue
-            report = runner.run(
-                entry.spec,
+            report = runner.check(
+                entry.name if entry.name in adapters.KNOWN else entry.spec,
                 profile=profile,
                 seed=seed,
                 laws=laws,
                 python=entry.python,
-                known=entry.known,
-                implementation=entry.name if entry.name in adapters.KNOWN else entry.spec,
+                known_failures=entry.known,
                 journal_dir=directory / "unfinished",
                 fresh=fresh,
                 progress=progress(),
@@ -113,13 +112,13 @@ def _earlier(
     except UsageError:
         return None  # damaged, or of another version
     h = report.header
-    same = (h.profile, h.seed, h.law_set, h.spec) == (profile, seed, runner.law_set_hash(), entry.spec)
+    same = (h.profile, h.seed, h.law_set, h.spec) == (profile, seed, law_set_hash(), entry.spec)
     if not same or [law.id for law in report.laws] != list(laws) or tuple(report.known) != _listed(entry, laws):
         return None
     with WorkerClient(entry.spec, entry.python) as client:
-        manifest, info = plain(client.manifest.to_json()), client.info
+        manifest, info = plain_data(client.manifest.to_json()), client.info
     # The number of a version does not always tell the commits of a library apart.
-    return report if plain(dict(h.manifest)) == manifest and h.commit == commit_known(manifest, info) else None
+    return report if plain_data(dict(h.manifest)) == manifest and h.commit == commit_known(manifest, info) else None
 
 
 def _listed(entry: Wanted, laws: Sequence[str]) -> tuple[KnownFailure, ...]:

@@ -259,3 +259,15 @@ def interpreter(name: str) -> str | None:
             f"or do without it: `pcbench env remove {name}`"
         )
     return str(record.interpreter)
+
+
+def state(environment: Environment) -> tuple[str, Record | None]:
+    """`ready`, `not made`, or `broken` and why; with the record if there is one that can be read."""
+    try:
+        record = read(environment.name)
+    except UsageError as error:
+        return f"broken: {error}", None
+    if record is None:
+        return "not made", None
+    why = trouble(record)
+    return (f"broken: {why}" if why else "ready"), record

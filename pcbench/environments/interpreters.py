@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pcbench.environments.catalogue import Environment
 from pcbench.errors import UsageError
-from pcbench.worker import process as launching
+from pcbench.worker import process as processes
 
 NAMES = ("python3.11", "python3.12", "python3.13", "python3.14", "python3.10", "python3")
 """What is looked for on PATH after pcbench's own interpreter, in this order."""
@@ -55,7 +55,7 @@ def asked(path: str) -> Found:
     try:
         done = subprocess.run(
             [path, "-c", _WHO], capture_output=True, text=True, timeout=_PROBE_SECONDS, stdin=subprocess.DEVNULL,
-            env=launching.environment(False, None, None),
+            env=processes.environment(False, None, None),
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError, UnicodeError) as error:
         raise UsageError(f"{path} does not start: {error}") from None
@@ -83,7 +83,7 @@ def suitable(environment: Environment, python: str | None = None, *, checked: bo
     **Raises:** `UsageError` that says what was needed, and what was found instead.
     """
     if python is not None:
-        found = asked(launching.resolve_interpreter(python))
+        found = asked(processes.resolve_interpreter(python))
         if found.version < (3, 10):
             raise UsageError(f"{python} is Python {found.dotted}: pcbench's workers need 3.10 or later")
         if checked and not environment.fits(found.version[:2]):

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -31,7 +30,7 @@ from pcbench.environments.catalogue import Environment, Record
 from pcbench.environments.interpreters import Found, suitable
 from pcbench.errors import InstallationError, UsageError
 from pcbench.version import __version__
-from pcbench.worker import process as launching
+from pcbench.worker import process as processes
 from pcbench.worker.provenance import RECORD, commit_of, same_distribution
 
 ADDED = "pcbench-added.pth"
@@ -230,14 +229,14 @@ def _recorded(
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_IMPORT_SECONDS, cwd=directory, stdin=subprocess.DEVNULL,
-            env=launching.environment(False, None, None),
+            env=processes.environment(False, None, None),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise InstallationError(f"{environment.library} was installed, but importing it does not end") from None
     if done.returncode:
         with log.open("a", encoding="utf-8") as file:
             file.write(f"\n$ import {environment.module}\n{done.stderr}")
-        said = (done.stderr.strip().splitlines() or [launching.ending(done.returncode)])[-1]
+        said = (done.stderr.strip().splitlines() or [processes.ending(done.returncode)])[-1]
         raise InstallationError(
             f"{environment.library} was installed with Python {found.dotted}, but cannot be imported there: {said}\n"
             f"the log: {log}"
@@ -372,30 +371,24 @@ def _run(command: list[str], log: Path, working: Callable[[str], None], failure:
 
     **Raises:** `InstallationError` if it fails.
     """
-    env = launching.environment(False, None, {"PIP_USER": "0", "PYTHONUTF8": "1"})
+    env = processes.environment(False, None, {"PIP_USER": "0", "PYTHONUTF8": "1"})
     for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_QUIET"):  # packages elsewhere, or a log that is silent
         env.pop(name, None)
     with log.open("ab") as file:
         file.write(f"$ {' '.join(map(_without_password, command))}\n".encode())
         file.flush()
-        # In a session of its own, so that Ctrl-C arrives here alone, and that all of it can be ended.
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env, start_new_session=True
-        )
+        process = processes.start(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env)
         try:
             while process.poll() is None:
                 working(_last_line(log))
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=0.2)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
+        finally:
+            processes.end(process)
     if process.returncode:
         said = _last_line(log)
         raise InstallationError(
-            f"{failure} with Python {found.dotted}: {launching.ending(process.returncode)}, {said}\nthe log: {log}"
+            f"{failure} with Python {found.dotted}: {processes.ending(process.returncode)}, {said}\nthe log: {log}"
         )
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pcbench.cli.compare import changes
 from pcbench.gate import pairs
 from pcbench.gate.commits import Checkout
 from pcbench.gate.outcome import Comparison, Conformance, GateReport, Margin
@@ -17,9 +14,10 @@ from pcbench.gate.rows import Chosen
 from pcbench.gate.sides import Bench
 from pcbench.gate.signs import Plan
 from pcbench.output.display import Display
+from pcbench.report.changes import changes_between
 from pcbench.report.report import Report
 from pcbench.timing.harness import Harness, Side
-from pcbench.timing.machine import processor
+from pcbench.timing.machine import host, load_average
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +76,11 @@ def drifted(before: Report, after: Report, factor: float) -> tuple[Margin, ...]:
     The two runs ask the same problems on the same machine, where equal code has equal margins to the last bit; so a
     margin far below its allowance that grows by `factor` is shown, although it is no regression.
     """
-    worse = {change.law: change for change in changes(before, after) if change.regression}
-    listed = {change.law: change for change in changes(before, after, growth=factor, floor=0.0)}
+    worse = {change.law: change for change in changes_between(before, after) if change.regression}
+    listed = {change.law: change for change in changes_between(before, after, growth=factor, floor=0.0)}
     found = [Margin(law=law, text=c.text, regression=True) for law, c in worse.items()]
     found += [Margin(law=law, text=c.text, regression=False) for law, c in listed.items() if law not in worse]
     return tuple(found)
-
-
-def host(threads: int) -> dict[str, Any]:
-    """The machine, as far as it says."""
-    return {"platform": platform.platform(), "cpu": processor(), "cpus": os.cpu_count(), "threads": threads}
 
 
 def _conformance(harness: Harness, side: Side, settings: Settings, display: Display) -> Report:
@@ -134,11 +127,3 @@ def _speed(
 
 def _without(row: Any, outcome: str, why: str) -> Comparison:
     return Comparison(row=row.name, unit=row.unit, outcome=outcome, why=why, lower_is_better=row.lower_is_better)
-
-
-def load_average() -> float | None:
-    """How many processes wanted a processor over the last minute; None where the system does not say."""
-    try:
-        return round(os.getloadavg()[0], 2)
-    except OSError:
-        return None

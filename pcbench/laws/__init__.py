@@ -21,6 +21,7 @@ from pcbench.laws import learning as learning
 from pcbench.laws import precision as precision
 from pcbench.laws import limit as limit
 from pcbench.laws import architecture as architecture
+from pcbench.laws.registry import law_set_hash as law_set_hash
 from pcbench.laws.registry import select as select
 from pcbench.laws.registry import transitive_dependencies as transitive_dependencies
 # isort: on

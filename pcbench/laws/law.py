@@ -164,6 +164,13 @@ class Law:
             return "needs residual"
         return None
 
+    def refuses(self, subject: Subject, problem: Any) -> str | None:
+        """Why this law cannot be judged on an implementation with this problem, or None if it can."""
+        reason = self.missing(subject) or subject.refuses(problem)
+        if reason is None and not self.domain.admits(problem):
+            reason = "outside the domain of the law"
+        return reason
+
 
 REGISTRY: dict[str, Law] = {}
 """Every law by id, in the order of definition, which respects `depends_on`."""

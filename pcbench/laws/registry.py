@@ -1,9 +1,10 @@
-"""Choosing laws by id or pattern, and following what they depend on."""
+"""Choosing laws by id or pattern, following what they depend on, and telling sets of laws apart."""
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
+import hashlib
 from collections.abc import Sequence
 
 from pcbench.errors import UsageError
@@ -38,3 +39,10 @@ def transitive_dependencies(id: str) -> set[str]:
             found.add(name)
             stack.extend(REGISTRY[name].depends_on)
     return found
+
+
+def law_set_hash(laws: Sequence[Law] | None = None) -> str:
+    """12 hexadecimal digits that change when a law's statement, needs, domain or dependencies do."""
+    chosen = list(REGISTRY.values()) if laws is None else list(laws)
+    parts = [(law.id, law.statement, sorted(law.needs), repr(law.domain), law.depends_on) for law in chosen]
+    return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()[:12]

@@ -15,6 +15,7 @@ from typing import Any
 from pcbench.conformance import progress
 from pcbench.conformance import run as runner
 from pcbench.errors import PcbenchError, UsageError, first_line
+from pcbench.laws import law_set_hash
 from pcbench.leaderboard.outcome import Entrant, Standing
 from pcbench.output.display import Display
 from pcbench.report import files as report_files
@@ -56,9 +57,7 @@ implementation = Narrowed
 '''
 
 
-def judge(
-    entrant: Entrant, dtype: str, *, seed: int, laws: Sequence[str], display: Display, call_timeout: float
-) -> Report:
+def judge(entrant: Entrant, dtype: str, *, seed: int, laws: Sequence[str], display: Display, timeout: float) -> Report:
     """The report of the laws on one implementation in one dtype, profile `smoke`.
 
     **Raises:** `KeyboardInterrupt` if the run was interrupted; a `PcbenchError` if the implementation does not start.
@@ -66,13 +65,13 @@ def judge(
     with tempfile.TemporaryDirectory(prefix="pcbench-bench-") as folder:
         file = Path(folder, "narrowed.py")
         file.write_text(_NARROWED.format(spec=entrant.spec, dtype=dtype), encoding="utf-8")
-        found = runner.run(
+        found = runner.check(
             f"{file}:implementation", profile="smoke", seed=seed, laws=laws, python=entrant.python or None,
-            call_timeout=call_timeout, journal_dir=None, progress=_Shown(display), implementation=entrant.given,
+            timeout=timeout, progress=_Shown(display),
         )  # fmt: skip
     if found.header.partial:
         raise KeyboardInterrupt
-    return replace(found, header=replace(found.header, spec=entrant.spec))
+    return replace(found, header=replace(found.header, spec=entrant.spec, implementation=entrant.given))
 
 
 def standing(name: str, dtype: str, report: Report, laws: Sequence[str], source: str) -> Standing:
@@ -108,9 +107,9 @@ def read(paths: Iterable[str], laws: Sequence[str]) -> dict[str, Report]:
     """
     found = {path: report_files.read(path) for path in paths}
     for path, report in found.items():
-        if report.header.law_set != runner.law_set_hash():
+        if report.header.law_set != law_set_hash():
             raise UsageError(
-                f"{path} was made with law set {report.header.law_set}, this is {runner.law_set_hash()}: make it anew"
+                f"{path} was made with law set {report.header.law_set}, this is {law_set_hash()}: make it anew"
             )
         judged = {v.law for v in report.verdicts if v.outcome != "not-run"}
         missing = [law for law in laws if law not in judged]

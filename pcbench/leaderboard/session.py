@@ -12,21 +12,22 @@ from random import Random
 from typing import Any
 
 from pcbench.adapters import register as adapters
-from pcbench.conformance.runner import plain
 from pcbench.errors import ImplementationError, PcbenchError, UsageError, first_line
-from pcbench.gate.session import load_average
 from pcbench.leaderboard import conformance, figure, measure, summary
 from pcbench.leaderboard.cases import Case, cases
 from pcbench.leaderboard.outcome import Board, CaseText, Entrant, Row, Standing
 from pcbench.leaderboard.quality import quality
 from pcbench.output.display import Display
+from pcbench.output.strict_json import plain_data
 from pcbench.output.table import replace_file, write_rows
 from pcbench.problem.mlp import Problem
 from pcbench.report.report import Report
 from pcbench.timing import machine_record as machine
+from pcbench.timing.machine import load_average
 from pcbench.version import __version__
-from pcbench.worker import process as launching
+from pcbench.worker import process as processes
 from pcbench.worker.client import WorkerClient
+from pcbench.worker.limits import CALL_SECONDS, Limits
 from pcbench.worker.subject import Subject
 
 
@@ -39,7 +40,7 @@ class Settings:
     seed: int
     fraction: float = 0.8
     threads: int = 1
-    timeout: float = 120.0
+    timeout: float = CALL_SECONDS
     plan: measure.Plan = field(default_factory=measure.Plan)
     laws: tuple[str, ...] = conformance.LAWS
     reports: tuple[str, ...] = ()
@@ -48,7 +49,7 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """What a reader of the report has to know, as plain JSON data."""
         names = ("dtypes", "seed", "fraction", "threads", "timeout", "laws", "reports")
-        return plain({**{name: getattr(self, name) for name in names}, **vars(self.plan)})
+        return plain_data({**{name: getattr(self, name) for name in names}, **vars(self.plan)})
 
 
 def parse(texts: Sequence[str]) -> list[Entrant]:
@@ -58,10 +59,10 @@ def parse(texts: Sequence[str]) -> list[Entrant]:
     """
     found: list[Entrant] = []
     for text in texts:
-        given, spec, python = adapters.located(text)
+        given, spec, python = adapters.locate_pair(text)
         spec = adapters.for_timing(spec)
         if python:
-            launching.resolve_interpreter(python)
+            processes.resolve_interpreter(python)
         if any((e.spec, e.python) == (spec, python) for e in found):
             raise UsageError(f"implementation {text!r} is given twice: name each once")
         found.append(Entrant(name=given, given=given, spec=spec, python=python))
@@ -125,7 +126,10 @@ def _started(
         for entrant in given:
             try:
                 client = WorkerClient(
-                    entrant.spec, entrant.python or None, call_timeout=settings.timeout, threads=settings.threads
+                    entrant.spec,
+                    entrant.python or None,
+                    Limits(call_seconds=settings.timeout),
+                    threads=settings.threads,
                 )
             except ImplementationError as error:
                 board.entrants.append(replace(entrant, trouble=first_line(error)))
@@ -139,7 +143,7 @@ def _started(
                     "that rows can be told apart"
                 )
             subjects[name] = Subject(client)
-            named = replace(entrant, name=name, manifest=plain(client.manifest.to_json()))
+            named = replace(entrant, name=name, manifest=plain_data(client.manifest.to_json()))
             board.entrants.append(_with_info(named, subjects[name]))
         yield subjects
 
@@ -190,7 +194,7 @@ def _standing(
         return conformance.standing(entrant.name, dtype, known[1], settings.laws, known[0])
     try:
         report = conformance.judge(
-            entrant, dtype, seed=settings.seed, laws=settings.laws, display=display, call_timeout=settings.timeout
+            entrant, dtype, seed=settings.seed, laws=settings.laws, display=display, timeout=settings.timeout
         )
     except PcbenchError as error:
         return conformance.failed_to_start(entrant.name, dtype, error)

@@ -40,12 +40,20 @@ def load(spec: str) -> Any:
             f"implementation {spec!r}: {place} has no attribute {attribute!r}; it has {', '.join(public) or 'none'}. "
             "Write PLACE:ATTRIBUTE, or name a factory `implementation`"
         ) from None
+    return instantiate(found, spec)
+
+
+def instantiate(found: Any, spec: str) -> Any:
+    """The implementation that `found` is, or gives when it is called; `spec` is what errors call it.
+
+    **Raises:** as `load`.
+    """
     if isinstance(found, type) or (callable(found) and not hasattr(found, "manifest")):
         found = _guarded(spec, found)
-    return checked(found, spec)
+    return check_methods(found, spec)
 
 
-def checked(implementation: Any, spec: str) -> Any:
+def check_methods(implementation: Any, spec: str) -> Any:
     """`implementation` itself, if it has the required methods and a manifest.
 
     **Raises:** `UsageError` or `ManifestError`, saying what is missing.

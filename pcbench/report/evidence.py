@@ -7,7 +7,7 @@ is order-free, so a report does not either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -148,17 +148,23 @@ def merge(law: str, parts: Iterable[Evidence], minimum: int) -> Verdict:
     )
 
 
-def block(verdicts: Sequence[Verdict], dependencies: dict[str, set[str]]) -> list[Verdict]:
+def blocked_message(dependencies: Iterable[str], outcomes: Mapping[str, str]) -> str:
+    """Which broken laws block one with these `dependencies`, given the `outcomes` of laws; empty if none does."""
+    roots = sorted(name for name in dependencies if outcomes.get(name) in BROKEN)
+    return f"depends on {', '.join(roots)}" if roots else ""
+
+
+def block(verdicts: Sequence[Verdict], dependencies: Mapping[str, set[str]]) -> list[Verdict]:
     """The verdicts with dependants of broken laws blocked: one root cause, one failure.
 
     `dependencies` maps each law to everything it depends on, directly or not.
     """
-    broken = {v.law for v in verdicts if v.outcome in BROKEN}
+    outcomes = {v.law: v.outcome for v in verdicts}
     result = []
     for v in verdicts:
-        roots = sorted(dependencies.get(v.law, set()) & broken)
-        if roots and v.outcome not in ("not-applicable",):
-            v = Verdict(law=v.law, outcome="blocked", message=f"depends on {', '.join(roots)}", seconds=v.seconds)
+        blocked = blocked_message(dependencies.get(v.law, ()), outcomes)
+        if blocked and v.outcome != "not-applicable":
+            v = Verdict(law=v.law, outcome="blocked", message=blocked, seconds=v.seconds)
         result.append(v)
     return result
 

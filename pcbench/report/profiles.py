@@ -38,7 +38,7 @@ PROFILES = {
 }
 
 
-def profile(name: str) -> Profile:
+def profile_named(name: str) -> Profile:
     """The profile of that name.
 
     **Raises:** `UsageError` for a name that does not exist.

@@ -14,18 +14,17 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pcbench.errors import AdapterError, UsageError, WorkerCrashError, WorkerTimeoutError
-from pcbench.worker import process as launching
+from pcbench.worker import process as processes
 
 SHIM = '''"""Written by `pcbench gate`: the implementation of one commit, behind the protocol of the gate's pcbench."""
 
@@ -74,7 +73,7 @@ class Harness:
 
     def environment(self) -> dict[str, str]:
         """Of every process: the copy first on the path, programs compiled anew, but bytecode of Python kept."""
-        env = launching.environment(self.python is None, self.threads, None)
+        env = processes.environment(self.python is None, self.threads, None)
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(self.directory), env.get("PYTHONPATH", "")]))
         for name in ("JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE"):
             env.pop(name, None)
@@ -95,13 +94,13 @@ class Harness:
         }
         path = self.directory / "request.json"
         path.write_text(json.dumps(request), encoding="utf-8")
-        python = launching.resolve_interpreter(self.python)
+        python = processes.resolve_interpreter(self.python)
         command = [python, "-m", "pcbench.timing.measure", str(path)]
         code, output, errors = self._run(command, self.timeout)
         if code:
-            last = launching.last_words(errors)
+            last = processes.last_words(errors)
             kind = AdapterError if code > 0 else WorkerCrashError
-            raise kind(f"the measuring process of {side.label} {launching.ending(code, errors)}{last}", errors)
+            raise kind(f"the measuring process of {side.label} {processes.ending(code, errors)}{last}", errors)
         try:
             answer = json.loads(output)
         except ValueError:
@@ -138,7 +137,7 @@ class Harness:
         command += ["--fresh", "--json", str(path)]
         command += [word for law in laws for word in ("--laws", law)]
         command += ["--known-failures", os.path.abspath(known_failures)] if known_failures else []
-        command += ["--python", launching.resolve_interpreter(self.python)] if self.python else []
+        command += ["--python", processes.resolve_interpreter(self.python)] if self.python else []
 
         def line(text: str) -> None:
             if match := _JUDGED.match(text):
@@ -157,9 +156,9 @@ class Harness:
         scratch = self.directory / "scratch"
         scratch.mkdir(exist_ok=True)
         with tempfile.TemporaryFile("w+", dir=scratch) as errors:
-            process = subprocess.Popen(
+            process = processes.start(
                 command, cwd=scratch, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=errors, text=True, start_new_session=True,
+                stderr=errors, text=True,
             )  # fmt: skip
             try:
                 if line is None:
@@ -174,23 +173,11 @@ class Harness:
             except subprocess.TimeoutExpired:
                 raise WorkerTimeoutError(f"`{command[2]}` did not end within {timeout:g} s") from None
             finally:
-                end(process)
+                processes.end(process, grace=5.0)  # a conformance run has runners of its own to end
+                if process.stdout is not None:
+                    process.stdout.close()
             errors.seek(0)
             return code, output, errors.read()
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """End a process and its group: politely, for a conformance run has runners of its own to end, then by force."""
-    if process.poll() is None:
-        with suppress(OSError):
-            process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=5)
-    with suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 @contextmanager

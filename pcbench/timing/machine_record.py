@@ -16,9 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pcbench.benchmarks.process import offer
-from pcbench.benchmarks.settings import settings
-from pcbench.gate.session import host, load_average
+from pcbench.timing.machine import host, load_average
 
 FLAGS = (
     "XLA_FLAGS", "JAX_PLATFORMS", "JAX_DEFAULT_MATMUL_PRECISION", "NVIDIA_TF32_OVERRIDE", "CUDA_VISIBLE_DEVICES",
@@ -28,15 +26,15 @@ _GPU = ("name", "driver_version", "clocks.max.sm", "power.limit", "compute_mode"
 _NOW = ("clocks.sm", "temperature.gpu", "utilization.gpu", "clocks_throttle_reasons.active")
 
 
-def record(threads: int | None = None, process: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def record(threads: int, process: Mapping[str, Any]) -> dict[str, Any]:
     """Everything about this machine and its settings that a time may depend on: `lasting`, and `now`.
 
-    `threads` of the numerical libraries and what is known of the measured `process`, by default those of asv's run.
+    `threads` of the numerical libraries, and what is known of the measured `process`.
     """
     lasting = {
-        **host(settings().threads if threads is None else threads),
+        **host(threads),
         "node": platform.node(),
-        "process": dict(offer().host if process is None else process),
+        "process": dict(process),
         "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
         "gpus": _nvidia(_GPU),
     }

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from pcbench import errors
-from pcbench.errors import AdapterError, PcbenchError, UsageError, WorkerCrashError
+from pcbench.errors import UsageError, WorkerCrashError
 from pcbench.problem.network import Activities, Network
 from pcbench.protocol import loading
 from pcbench.protocol.implementation import OPTIONAL_METHODS, Inference, Manifest, methods_of
 from pcbench.worker import frames
-from pcbench.worker import process as launching
+from pcbench.worker import process as processes
 from pcbench.worker import serve as worker
 from pcbench.worker.invoke import ARGUMENTS, Snapshot, copied, invoke
 from pcbench.worker.limits import Limits
@@ -98,8 +98,7 @@ class WorkerClient(Surface):
     **Arguments:**
 
     - `spec`: see `pcbench.protocol.loading.load`; `python`: the interpreter, this one's for None.
-    - `call_timeout`, `start_timeout`: seconds after which the worker and its children are killed.
-    - `cpu_limit`, `memory_limit`: see `pcbench.worker.limits`; None for no limit.
+    - `limits` of one call, beyond which the worker and its children are killed; `start_timeout`, seconds for the start.
     - `threads`: of the numerical libraries in the worker, None to leave them alone.
     - `env`: environment variables to add.
 
@@ -112,21 +111,19 @@ class WorkerClient(Surface):
         self,
         spec: str,
         python: str | None = None,
-        call_timeout: float = 60.0,
+        limits: Limits | None = None,
         start_timeout: float = 120.0,
         threads: int | None = 1,
         env: Mapping[str, str] | None = None,
-        cpu_limit: float | None = None,
-        memory_limit: int | None = None,
     ) -> None:
         self.spec = spec
-        self.python = launching.resolve_interpreter(python)
-        self.limits = Limits(call_seconds=call_timeout, cpu_seconds=cpu_limit, memory_mib=memory_limit)
+        self.python = processes.resolve_interpreter(python)
+        self.limits = limits or Limits()
         self.start_timeout = start_timeout
         self.last_meta = {}
-        self._env = launching.environment(python is None, threads, env)
+        self._env = processes.environment(python is None, threads, env)
         self._lock = threading.RLock()
-        self._process: launching.Process | None = None
+        self._process: processes.Process | None = None
         self._networks = _Held()
         self._numbers = itertools.count(1)
         self._drops: list[int] = []
@@ -139,7 +136,7 @@ class WorkerClient(Surface):
         with self._lock:
             self.close()
             self._networks, self._drops = _Held(), []
-            self._process = launching.Process(self.python, self.spec, self._env, self.limits)
+            self._process = processes.Process(self.python, self.spec, self._env, self.limits)
             self.starts += 1
             hello = self._exchange((), self.start_timeout, f"the start of {self.spec!r}")
             try:
@@ -221,19 +218,13 @@ class WorkerClient(Surface):
         self.last_meta = reply.get("meta", {})
         if "error" not in reply:
             return reply["ok"]
-        error = rebuilt(reply["error"])
+        told = reply["error"]
+        error = errors.rebuild(told["class"], told["message"], told["traceback"])
         if what not in ARGUMENTS or isinstance(error, WorkerCrashError):  # no start, or memory ran out
             self.close()
             if isinstance(error, WorkerCrashError) or "MemoryError" in str(error):
-                error.args = (f"{error}{launching.memory_limit(self.limits)}",)
+                error.args = (f"{error}{processes.memory_limit(self.limits)}",)
         raise error
-
-
-def rebuilt(data: Mapping[str, str]) -> PcbenchError:
-    """The error that a worker described, of the class it named if that is one of pcbench's."""
-    cls: Any = getattr(errors, data["class"], AdapterError)
-    detailed = cls in (AdapterError, WorkerCrashError)
-    return cls(data["message"], data["traceback"]) if detailed else cls(data["message"])
 
 
 class _Held:
@@ -277,8 +268,8 @@ class _Held:
 class InProcess(Surface):
     """An implementation in this process behind the surface of `WorkerClient`: same copies, same errors, no isolation.
 
-    **Arguments:** `implementation`: a spec (see `pcbench.protocol.loading.load`) or an object with the methods of the
-    protocol.
+    **Arguments:** `implementation`: a spec (see `pcbench.protocol.loading.load`) an object with the methods of the
+    protocol, or a class or function that is called without arguments and returns one.
 
     **Raises:** as `WorkerClient`, except that nothing stops a call that hangs or crashes.
     """
@@ -290,7 +281,7 @@ class InProcess(Surface):
         self._networks = _Held()
         named = isinstance(implementation, str)
         self.spec = implementation if named else type(implementation).__qualname__
-        self._implementation = loading.load(implementation) if named else loading.checked(implementation, self.spec)
+        self._implementation = loading.load(implementation) if named else loading.instantiate(implementation, self.spec)
         self.manifest = self._implementation.manifest
         self.methods = methods_of(self._implementation)
 

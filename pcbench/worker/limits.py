@@ -1,6 +1,6 @@
 r"""What a worker may use: seconds by the clock and of CPU time for one call, and memory.
 
-Limits of the clock are the harness's to keep (`launching`).  Memory and CPU time are the operating system's, and the
+Limits of the clock are kept by `pcbench.worker.process`.  Memory and CPU time are the operating system's, and the
 worker puts them on itself: a library that asks for more memory than it may have gets a `MemoryError`, or its own
 report of one, in the line that asked; one that computes for too long is told by a signal, whose handler prints where.
 On a busy machine CPU time is the better limit: it does not run while others compute.
@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pcbench.errors import UsageError
+
+CALL_SECONDS = 120.0
+"""Seconds that one call of an implementation may take, compilation included, unless somebody says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,7 @@ class Limits:
     **Raises:** `UsageError` for a limit that is not a positive number.
     """
 
-    call_seconds: float = 60.0
+    call_seconds: float = CALL_SECONDS
     cpu_seconds: float | None = None
     memory_mib: int | None = None
 

@@ -1,6 +1,7 @@
-r"""Start a worker process, exchange frames with it under a deadline, and end it together with all its children.
+r"""Start processes, exchange frames with a worker under a deadline, and end a process together with all its children.
 
-Every way for a process to end becomes an error that names it: exit code, signal, closed pipe, bytes that are no frame.
+Every process that pcbench starts and does not wait for at once is started and ended here.  Every way for one to end
+is put into words here: exit code, signal, closed pipe, bytes that are no frame.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,15 +127,37 @@ class Tail:
             return b"".join(self._chunks)[-_TAIL_BYTES:].decode(errors="replace")
 
 
-def _end(popen: subprocess.Popen[bytes], descriptors: tuple[int, ...]) -> None:
-    """Kill a worker and every process of its group, and wait for it; never raises."""
+def start(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+    """A process that leads a session of its own; `options` as for `subprocess.Popen`.
+
+    Ctrl-C then reaches this process alone, which ends the others in order, and `end` reaches all that it has started.
+
+    **Raises:** `OSError` if it does not start.
+    """
+    return subprocess.Popen(command, start_new_session=True, **options)
+
+
+def end(popen: subprocess.Popen[Any], grace: float = 0.0) -> None:
+    """End a process from `start` and every process of its group, and wait for it; never raises.
+
+    It is asked first if it may take `grace` seconds to end what it has started itself.
+    """
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        if grace and popen.poll() is None:
+            popen.terminate()
+            popen.wait(timeout=grace)
+    with contextlib.suppress(OSError):
+        os.killpg(popen.pid, signal.SIGKILL)  # it leads its own session, so its number names the group
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        popen.wait(timeout=10)
+
+
+def _end_worker(popen: subprocess.Popen[bytes], descriptors: tuple[int, ...]) -> None:
+    """End a worker and close the pipes to it; never raises."""
     for descriptor in descriptors:
         with contextlib.suppress(OSError):
             os.close(descriptor)
-    with contextlib.suppress(OSError):
-        os.killpg(popen.pid, signal.SIGKILL)  # the worker leads its own session, so its pid names the group
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        popen.wait(timeout=10)
+    end(popen)
 
 
 class Process:
@@ -150,14 +173,13 @@ class Process:
         package = str(Path(pcbench.__file__).parent)
         command = [python, "-c", BOOTSTRAP, str(answer_write), package, spec, json.dumps(vars(limits))]
         try:
-            popen = subprocess.Popen(
+            popen = start(
                 command,
                 stdin=request_read,
                 stdout=noise_write,
                 stderr=noise_write,
                 pass_fds=(answer_write,),
                 env=dict(env),
-                start_new_session=True,  # Ctrl-C reaches the harness alone, and the group can be killed as one
             )
         except OSError as error:
             for descriptor in (request_write, answer_read, noise_read):
@@ -174,7 +196,7 @@ class Process:
         self._poll[answer_read].register(answer_read, select.POLLIN)
         self._poll[request_write].register(request_write, select.POLLOUT)
         self._deadline = 0.0
-        self.end = weakref.finalize(self, _end, popen, (request_write, answer_read))
+        self.end = weakref.finalize(self, _end_worker, popen, (request_write, answer_read))
 
     def exchange(self, messages: tuple[list[Any], ...], timeout: float, what: str) -> Any:
         """Send encoded frames and receive one; `what` names the call in the errors."""

@@ -347,7 +347,7 @@ def test_preco_predicts_with_the_activations_of_a_pcn_of_pcbench(activation, pla
 @pytest.mark.parametrize("name", ["torch2pc", "preco"])
 def test_known_failures_name_laws_and_hold_for_every_commit(name):
     """If this fails, a law was renamed, or a range is given that a commit cannot be compared with."""
-    entries = known_failures.read(adapters.known_failures_file(name), list(REGISTRY))
+    entries = known_failures.read(adapters.known_failures_file(name) or "", list(REGISTRY))
     known_failures.check_current(entries, name, "00c6c50", {})
     assert entries
     for entry in entries:  # there are no versions: the commit is in the reason

@@ -17,6 +17,7 @@ from pcbench import theory
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.benchmarks import backprop, checking, compilation, determinism, divergence, nets, process, thresholds
 from pcbench.benchmarks import energy_rises as rising
+from pcbench.benchmarks.process import asv_machine
 from pcbench.benchmarks.settings import settings
 from pcbench.errors import ContractError, UsageError
 from pcbench.laws.law import Measurement
@@ -391,11 +392,11 @@ def test_what_compiling_costs():
 
 def test_the_name_of_a_machine_is_that_of_its_settings(implementation):
     """If this fails, results with other flags or from another driver land in one graph, or those of one day do not."""
-    plain = machine.record()
+    plain = asv_machine()
     assert plain["lasting"]["process"]["python"]
     assert machine.name(plain) == machine.name({**plain, "now": {}})
     implementation.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
-    flagged = machine.record()
+    flagged = asv_machine()
     assert flagged["lasting"]["flags"]["XLA_FLAGS"] == "--xla_cpu_enable_fast_math=false"
     assert machine.name(flagged) != machine.name(plain)
 

@@ -38,7 +38,7 @@ def fake(here, monkeypatch):
     fake_engine.register()
     monkeypatch.setenv("PYTHONPATH", ROOT)
     monkeypatch.setenv("FAKE_ENGINE_CHILD", "1")
-    monkeypatch.setattr(runner, "run", functools.partial(runner.run, engine=fake_engine.__name__))
+    monkeypatch.setattr(runner, "check", functools.partial(runner.check, engine=fake_engine.__name__))
     yield lambda **orders: monkeypatch.setenv("FAKE_ENGINE", json.dumps(orders))
     REGISTRY.clear()
     REGISTRY.update(saved)

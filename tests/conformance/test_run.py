@@ -18,6 +18,7 @@ from pcbench.conformance import run as runner
 from pcbench.conformance.journal import Journal
 from pcbench.conformance.progress import Silent
 from pcbench.errors import ImplementationError, MissingLibraryError, UsageError
+from pcbench.laws import law_set_hash
 from pcbench.laws.law import REGISTRY
 from pcbench.report import known_failures
 from pcbench.report.evidence import Evidence
@@ -42,7 +43,7 @@ def fake(monkeypatch):
 
 def go(tmp_path, **changes):
     options = {"profile": "smoke", "seed": 3, "engine": fake_engine.__name__, "journal_dir": tmp_path / "j", **changes}
-    return runner.run(options.pop("spec", fake_engine.SPEC), **options)
+    return runner.check(options.pop("spec", fake_engine.SPEC), **options)
 
 
 def outcomes(report):
@@ -142,7 +143,7 @@ def test_a_runner_that_dies_costs_one_judgement(tmp_path, fake):
 def test_a_runner_that_hangs_is_replaced(tmp_path, fake):
     """Breaks if an endless loop in a law or an in-process implementation hangs the whole run."""
     fake(hang=["fake.leaf"])
-    report = go(tmp_path, workers=2, call_timeout=1.0, patience=1.0)
+    report = go(tmp_path, workers=2, timeout=1.0, patience=1.0)
     assert outcomes(report)["fake.leaf"] == "timeout"
     assert outcomes(report)["fake.other"] == outcomes(report)["fake.last"] == "pass"
 
@@ -178,7 +179,7 @@ def test_an_implementation_that_cannot_start_is_refused(tmp_path, source, error,
         ({"seed": -1}, "seed -1"),
         ({"seed": 2**64}, "seed"),
         ({"workers": 0}, "workers 0"),
-        ({"call_timeout": 0.0}, "timeout 0"),
+        ({"timeout": 0.0}, "timeout 0"),
         ({"profile": "smok"}, "smok"),
         ({"laws": ["fake.rot"]}, "fake.root"),
     ],
@@ -238,7 +239,7 @@ def test_a_run_that_was_killed_resumes_and_leaves_no_process_behind(tmp_path, fa
         "from pcbench.conformance import run as runner\n"
         "from tests.conformance import fake_engine; fake_engine.register()\n"
         "settings = dict(profile='smoke', seed=3, workers=1, engine=fake_engine.__name__)\n"
-        "runner.run(sys.argv[2], **settings, journal_dir=sys.argv[3])\n"
+        "runner.check(sys.argv[2], **settings, journal_dir=sys.argv[3])\n"
     )
     arguments = [sys.executable, "-c", script, ROOT, str(adapter), str(tmp_path / "j")]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
@@ -351,7 +352,7 @@ def test_the_problem_of_a_known_failure_is_judged(tmp_path, fake):
     """Breaks if a failure that the drawn problems do not show is reported as gone although its own problem shows it."""
     fake(**{"fail-where-shown": ["fake.other", "fake.last"]})
     for problem, outcome in (("", "unexpected-pass"), (fake_engine.PROBLEM, "expected-failure")):
-        report = go(tmp_path, known=[KnownFailure(law="fake.other", reason="r", problem=problem)])
+        report = go(tmp_path, known_failures=[KnownFailure(law="fake.other", reason="r", problem=problem)])
         assert {v.law: v.outcome for v in report.verdicts}["fake.other"] == outcome
 
 
@@ -362,21 +363,23 @@ def test_the_problem_of_a_known_failure_must_be_one_that_can_be_judged(tmp_path,
         law="fake.other", reason="r", problem="kind=cnn,width=2,blocks=1,batch=1,side=4,channels=1,stages=1,classes=2"
     )
     with pytest.raises(UsageError, match=r"cannot be judged here .*'cnn' is not claimed"):
-        go(tmp_path, known=[entry])
+        go(tmp_path, known_failures=[entry])
 
 
 def test_known_failures_are_expected_and_their_absence_is_not(tmp_path, fake):
     """Breaks if a known failure fails the run, or a fixed one is not noticed."""
     fake(fail=["fake.other"])
     entries = [KnownFailure(law="fake.other", reason="r", link="l"), KnownFailure(law="fake.last", reason="r")]
-    report = go(tmp_path, known=entries)
+    report = go(tmp_path, known_failures=entries)
     assert outcomes(report)["fake.other"] == "expected-failure"
     assert "known: r (l)" in report.verdicts[2].message
     assert outcomes(report)["fake.last"] == "blocked"
     assert report.exit_code == 0, "the blocked law is listed too, so that everything is accounted for"
-    assert go(tmp_path, known=entries[:1]).exit_code == 3, "a law that was not judged and is not listed is never green"
+    assert go(tmp_path, known_failures=entries[:1]).exit_code == 3, (
+        "a law that was not judged and is not listed is never green"
+    )
     fake()
-    fixed = go(tmp_path, known=entries)
+    fixed = go(tmp_path, known_failures=entries)
     assert outcomes(fixed)["fake.other"] == "unexpected-pass"
     assert fixed.exit_code == 1
 
@@ -427,16 +430,16 @@ def test_entries_for_laws_that_are_not_applicable_are_refused(tmp_path, fake):
     """Breaks if a stale entry stays in the file unnoticed."""
     fake()
     with pytest.raises(UsageError, match="needs time-travel"):
-        go(tmp_path, known=[KnownFailure(law="fake.residual-free", reason="r")])
+        go(tmp_path, known_failures=[KnownFailure(law="fake.residual-free", reason="r")])
 
 
 def test_the_law_set_hash_is_of_what_the_laws_say():
     """Breaks if two reports by different laws carry the same hash, or the same laws differ by order."""
     laws = list(REGISTRY.values())
-    before = runner.law_set_hash(laws)
-    assert runner.law_set_hash(laws[::-1]) == before
-    assert runner.law_set_hash([*laws[:-1], dataclasses.replace(laws[-1], statement="other")]) != before
-    assert runner.law_set_hash(laws[:-1]) != before
+    before = law_set_hash(laws)
+    assert law_set_hash(laws[::-1]) == before
+    assert law_set_hash([*laws[:-1], dataclasses.replace(laws[-1], statement="other")]) != before
+    assert law_set_hash(laws[:-1]) != before
 
 
 def test_ctrl_c_before_the_implementation_has_started_gives_a_report_too(tmp_path, fake):

@@ -430,20 +430,20 @@ def test_only_folders_are_put_on_the_path_of_what_was_made(place, tmp_path):
 
 def test_an_asked_interpreter_comes_before_the_environment_before_pcbench_s_own(place, tmp_path, source):
     """If this fails, it depends on the command which library is judged."""
-    assert adapters.chosen("fabricpc") == (KNOWN["fabricpc"].spec, None)
+    assert adapters.locate("fabricpc") == (KNOWN["fabricpc"].spec, None)
     record = made(tmp_path, source)
     shutil.move(place / "jpc", place / "fabricpc")
     data = {**record.to_json(), "name": "fabricpc"}
     (place / "fabricpc" / RECORD).write_text(json.dumps(data))
     there = str(place / "fabricpc" / record.folder / "bin" / "python")
     for name in ("fabricpc", "fabricpc-mupc"):
-        assert adapters.chosen(name) == (KNOWN[name].spec, there)
-        assert adapters.chosen(KNOWN[name].spec) == (KNOWN[name].spec, there)
-        assert adapters.chosen(name, "/other/python") == (KNOWN[name].spec, "/other/python")
-    assert adapters.located("fabricpc") == ("fabricpc", KNOWN["fabricpc"].spec, there)
-    assert adapters.located("fabricpc=py") == ("fabricpc", KNOWN["fabricpc"].spec, "py")
-    assert adapters.chosen("numpy") == (KNOWN["numpy"].spec, None)
-    assert adapters.chosen("my/adapter.py") == ("my/adapter.py", None)
+        assert adapters.locate(name) == (KNOWN[name].spec, there)
+        assert adapters.locate(KNOWN[name].spec) == (KNOWN[name].spec, there)
+        assert adapters.locate(name, "/other/python") == (KNOWN[name].spec, "/other/python")
+    assert adapters.locate_pair("fabricpc") == ("fabricpc", KNOWN["fabricpc"].spec, there)
+    assert adapters.locate_pair("fabricpc=py") == ("fabricpc", KNOWN["fabricpc"].spec, "py")
+    assert adapters.locate("numpy") == (KNOWN["numpy"].spec, None)
+    assert adapters.locate("my/adapter.py") == ("my/adapter.py", None)
 
 
 @pytest.mark.parametrize("what", ["interpreter", "folder"])
@@ -644,16 +644,15 @@ def test_a_real_environment_serves_its_adapter(real_place, tmp_path):
     """If this fails, what was made cannot be used, or a report does not say where the library came from."""
     record, commit, _ = real_place
     assert (record.version, record.commit) == ("1.5", commit)
-    spec, interpreter = adapters.chosen("tiny")
+    spec, interpreter = adapters.locate("tiny")
     assert interpreter == str(record.interpreter)
     with WorkerClient(spec, interpreter) as client:
         assert client.info["environment"] == "tiny"
         assert client.info["commit"] == commit
         assert Path(client.info["executable"]) == record.interpreter
-    report = runner.run(
-        spec, profile="smoke", seed=1, laws=["contract.deterministic"], python=interpreter, journal_dir=tmp_path,
-        implementation="tiny", workers=1,
-    )  # fmt: skip
+    report = runner.check(
+        "tiny", profile="smoke", seed=1, laws=["contract.deterministic"], journal_dir=tmp_path, workers=1
+    )
     header = report.header
     assert (header.environment, header.commit, header.interpreter) == ("tiny", commit, interpreter)
     assert header.subject == f"tiny (tiny-pc 1.5 at {commit[:10]})"

@@ -11,7 +11,7 @@ from pcbench.properties.mlp import configurations
 from pcbench.properties.reduce import ATTEMPTS, reduce
 
 from pcbench.adapters.numpy import NumpyPCN
-from pcbench.conformance.runner import unfit
+from pcbench.conformance.session import unfit_problems
 from pcbench.errors import AdapterError, ContractError, TheoryError, WorkerCrashError, WorkerTimeoutError
 from pcbench.laws import REGISTRY
 from pcbench.laws.law import Domain, Law, Measurement
@@ -111,13 +111,13 @@ def test_a_given_problem_outside_what_a_law_is_about_is_known_before():
     accepted although it draws its own."""
     line = "D=2,N=2,L=3,K=1,B=1,activation=tanh"
     law, _ = law_of(lambda p: HOLDS, domain=Domain(activations=("linear",)))
-    assert unfit([law], subject(), {law.id: line}) == {law.id: "outside the domain of the law"}
-    assert unfit([law], subject(), {law.id: line.replace("tanh", "linear")}) == {}
-    assert unfit([law], subject(), {}) == {}
-    assert unfit([replace(law, ladder="width")], subject(), {law.id: line}) == {}
+    assert unfit_problems([law], subject(), {law.id: line}) == {law.id: "outside the domain of the law"}
+    assert unfit_problems([law], subject(), {law.id: line.replace("tanh", "linear")}) == {}
+    assert unfit_problems([law], subject(), {}) == {}
+    assert unfit_problems([replace(law, ladder="width")], subject(), {law.id: line}) == {}
     wide, _ = law_of(lambda p: HOLDS)
     cnn = "kind=cnn,width=2,blocks=1,batch=1,side=4,channels=1,stages=1,classes=2"
-    assert "architecture='cnn' is not claimed" in unfit([wide], subject(), {wide.id: cnn})[wide.id]
+    assert "architecture='cnn' is not claimed" in unfit_problems([wide], subject(), {wide.id: cnn})[wide.id]
 
 
 def test_an_infinite_or_undefined_error_fails():
@@ -227,12 +227,6 @@ def test_where_the_dtype_ends_nan_decides_nothing(id):
             assert measured.inconclusive == "inference leaves the range of the dtype"
     for near in (far.replace(steps=4), far.replace(dtype="float64")):
         assert replay_law(REGISTRY[id], subject(Lost()), near).failed
-
-
-def test_not_applicable():
-    """If this fails, an implementation is judged on what it does not claim."""
-    evidence, seen = run(lambda p: BROKEN, needs=frozenset({"time-travel"}))
-    assert (evidence.outcome, evidence.message, seen) == ("not-applicable", "needs time-travel", [])
 
 
 def test_a_bug_in_a_law_is_not_blamed_on_the_implementation():

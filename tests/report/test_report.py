@@ -10,10 +10,10 @@ import xml.etree.ElementTree as ET
 import pytest
 from rich.console import Console
 
-from pcbench.cli.compare import changes
 from pcbench.conformance.progress import Lines, Terminal, choose
 from pcbench.errors import UsageError
 from pcbench.problem.mlp import Problem
+from pcbench.report.changes import changes_between
 from pcbench.report.evidence import OUTCOMES, Verdict, Worst
 from pcbench.report.files import check_writable, junit_xml, markdown_text, read, write
 from pcbench.report.known_failures import KnownFailure
@@ -268,16 +268,16 @@ def test_files_that_cannot_be_written_are_refused_before_and_after(tmp_path):
 )
 def test_what_counts_as_a_regression(before, after, regression):
     """Breaks if a gate lets a regression through, or stops for an improvement or for noise."""
-    found = changes(report(before), report(after))
+    found = changes_between(report(before), report(after))
     assert [c.regression for c in found] == ([] if regression is None else [regression])
 
 
 def test_laws_that_vanish_are_regressions_and_margins_of_other_draws_are_not():
     """Breaks if deleting a law makes a gate green, or random seeds make it red."""
     two = report(verdict("a"), verdict("b", "not-applicable"))
-    assert [(c.law, c.regression) for c in changes(two, report(verdict("a")))] == [("b", True)]
-    assert [(c.law, c.regression) for c in changes(report(verdict("a")), two)] == [("b", False)]
-    grown = changes(report(verdict("a", margin=0.1)), report(verdict("a", margin=0.9), seed=6))
+    assert [(c.law, c.regression) for c in changes_between(two, report(verdict("a")))] == [("b", True)]
+    assert [(c.law, c.regression) for c in changes_between(report(verdict("a")), two)] == [("b", False)]
+    grown = changes_between(report(verdict("a", margin=0.1)), report(verdict("a", margin=0.9), seed=6))
     assert [c.regression for c in grown] == [False]
 
 

@@ -25,8 +25,9 @@ from pcbench.errors import (
     WorkerTimeoutError,
 )
 from pcbench.protocol.implementation import Inference, methods_of
-from pcbench.worker import process as launching
+from pcbench.worker import process as processes
 from pcbench.worker.client import InProcess, WorkerClient
+from pcbench.worker.limits import Limits
 
 FAULTS = str(Path(__file__).parent / "faults" / "misbehaving.py")
 INPUT = np.arange(6.0).reshape(2, 3)
@@ -37,8 +38,8 @@ def network(value: float = 1.0) -> Network:
     return Network(weights=weights, scalings=(1.0, 1.0), skips=(0.0, 0.0))
 
 
-def fault(name: str, **options) -> WorkerClient:
-    return WorkerClient(f"{FAULTS}:{name}", **options)
+def fault(name: str, call_seconds: float = 60.0, **options) -> WorkerClient:
+    return WorkerClient(f"{FAULTS}:{name}", limits=Limits(call_seconds=call_seconds), **options)
 
 
 def answers(client: WorkerClient) -> bool:
@@ -74,7 +75,7 @@ CRASHES = {
 def test_a_worker_that_ends_is_named_and_replaced(name):
     """If this fails, a crash ends the run, hides its cause, or leaves a client that cannot go on."""
     kind, message = CRASHES[name]
-    with fault(name, call_timeout=0.5 if "0.5" in message or "no frame" in message else 30.0) as client:
+    with fault(name, call_seconds=0.5 if "0.5" in message or "no frame" in message else 30.0) as client:
         with pytest.raises(kind, match=message):
             client.predict(network(), INPUT)
         assert answers(client)
@@ -315,7 +316,7 @@ def test_the_environment_of_the_harness_stays_outside(tmp_path, monkeypatch):
     assert seen["stdin"] == ""
     heavy = {"jax", "hypothesis", "pytest", "click", "rich", "pcbench.worker.client", "pcbench.oracle.mlp"}
     assert not heavy & set(seen["modules"])
-    assert launching.resolve_interpreter(str(link)) == str(link)  # resolved, it would leave its virtual environment
+    assert processes.resolve_interpreter(str(link)) == str(link)  # resolved, it would leave its virtual environment
 
 
 def test_a_virtual_environment_and_no_other_is_used(tmp_path):
@@ -334,7 +335,7 @@ def test_a_virtual_environment_and_no_other_is_used(tmp_path):
 
 def test_closing_ends_the_worker_and_its_children():
     """If this fails, a hanging implementation leaves processes behind that eat the machine."""
-    client = fault("HangsWithChild", call_timeout=0.5)
+    client = fault("HangsWithChild", call_seconds=0.5)
     pid = client.info["pid"]
     with pytest.raises(WorkerTimeoutError):
         client.predict(network(), INPUT)

@@ -18,8 +18,8 @@ INPUT = np.arange(6.0).reshape(2, 3)
 NETWORK = Network(weights=(np.ones((3, 3)), np.ones((3, 3))), scalings=(1.0, 1.0), skips=(0.0, 0.0))
 
 
-def fault(name: str, **options) -> WorkerClient:
-    return WorkerClient(f"{FAULTS}:{name}", **options)
+def fault(name: str, **limits) -> WorkerClient:
+    return WorkerClient(f"{FAULTS}:{name}", limits=Limits(**limits))
 
 
 def answers(client: WorkerClient) -> bool:
@@ -28,7 +28,7 @@ def answers(client: WorkerClient) -> bool:
 
 def test_a_call_that_computes_too_long_is_ended_and_says_where_it_was():
     """If this fails, an endless loop holds a core until the clock runs out, or is reported as a crash."""
-    with fault("Computes", cpu_limit=1.0) as client:
+    with fault("Computes", cpu_seconds=1.0) as client:
         said = r"predict used more than 1 s of CPU time: the worker was killed(?s:.*)in compute_for_ever"
         with pytest.raises(WorkerTimeoutError, match=said):
             client.predict(NETWORK, INPUT)
@@ -38,7 +38,7 @@ def test_a_call_that_computes_too_long_is_ended_and_says_where_it_was():
 
 def test_cpu_time_is_counted_anew_for_every_call():
     """If this fails, a long run of short calls dies of the limit of one."""
-    with fault("Computes", cpu_limit=2.0) as client:
+    with fault("Computes", cpu_seconds=2.0) as client:
         for _ in range(5):
             client.infer(NETWORK, INPUT, INPUT, 1, 0.7)  # far below the limit each, and together well above it
         assert client.starts == 1
@@ -53,7 +53,7 @@ def test_cpu_time_is_counted_anew_for_every_call():
 )
 def test_memory_beyond_the_limit_is_refused_and_named(method, args, says):
     """If this fails, a library may take all memory of the machine, or its death does not say that it had a limit."""
-    with fault("Allocates", memory_limit=400) as client:
+    with fault("Allocates", memory_mib=400) as client:
         with pytest.raises(WorkerCrashError, match=says):
             client.call(method, NETWORK, INPUT, *args)
         assert answers(client)
@@ -66,7 +66,7 @@ def test_memory_beyond_the_limit_is_refused_and_named(method, args, says):
 def test_memory_is_limited_before_the_library_is_loaded(mib):
     """If this fails, what a library allocates on import does not count, or too small a limit has no explanation."""
     with pytest.raises(ImplementationError, match=rf"memory was limited to {mib} MiB"):
-        fault("greedy_start", memory_limit=mib)
+        fault("greedy_start", memory_mib=mib)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_what_leaks_from_one_problem_to_the_next_shows_and_can_be_kept_apart(tmp
     """
     adapter = tmp_path / "keeps.py"
     adapter.write_text(KEEPS_ITS_FIRST_WEIGHTS)
-    report = runner.run(
+    report = runner.check(
         str(adapter) + ":implementation",
         profile="smoke",
         seed=1,
@@ -128,7 +128,7 @@ def test_first_weights_that_are_kept_show_although_every_example_has_a_fresh_pro
     adapter = tmp_path / "keeps.py"
     adapter.write_text(KEEPS_ITS_FIRST_WEIGHTS)
     laws = ["contract.deterministic", "contract.deterministic-across-processes"]
-    report = runner.run(str(adapter), profile="smoke", seed=1, laws=laws, isolation="example", journal_dir=None)
+    report = runner.check(str(adapter), profile="smoke", seed=1, laws=laws, isolation="example")
     assert {v.law: v.outcome for v in report.verdicts} == dict(zip(laws, ("pass", "fail"), strict=True))
 
 
@@ -136,10 +136,10 @@ def test_first_weights_that_are_kept_show_although_every_example_has_a_fresh_pro
 def test_limits_need_a_process_of_its_own(option):
     """If this fails, a limit is accepted that nothing keeps."""
     with pytest.raises(UsageError, match="leave out in_process"):
-        runner.run("numpy", in_process=True, journal_dir=None, **option)
+        runner.check("numpy", in_process=True, **option)
 
 
 def test_an_isolation_that_does_not_exist_is_refused():
     """If this fails, a misspelt isolation means none."""
     with pytest.raises(UsageError, match=r"isolation 'case': needed one of run, law, example"):
-        runner.run("numpy", isolation="case", journal_dir=None)
+        runner.check("numpy", isolation="case")

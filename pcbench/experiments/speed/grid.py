@@ -39,8 +39,7 @@ from pcbench.reference.inference.layout import TIERS, prepared, product
 from pcbench.reference.inference.orientation import Orientation, Product, orientation_for, products, turned
 from pcbench.reference.inference.steps import settle_grouped
 from pcbench.timing.clock import Stepper, long_enough, step_seconds, stepper
-from pcbench.timing.machine import processor
-from pcbench.timing.placing import available
+from pcbench.timing.machine import available_cpus, processor
 from pcbench.worker.client import WorkerClient
 
 INPUT_DIM, OUTPUT_DIM, STEP_SIZE = 40, 10, 0.05
@@ -159,7 +158,7 @@ class Measure:
 def where() -> str:
     """The device, the cores, the versions and the day of a run, in a sentence."""
     device, today = jax.devices()[0], datetime.now(UTC).date()
-    cores = os.environ.get("NPROC") or len(available())  # XLA's CPU client reads NPROC before it looks
+    cores = os.environ.get("NPROC") or len(available_cpus())  # XLA's CPU client reads NPROC before it looks
     return (
         f"{device.device_kind} ({device.platform}, {cores} cores of {processor()} for the host), "
         f"{platform.platform()}, Python {platform.python_version()}, JAX {jax.__version__}, {today}. Operations of a "

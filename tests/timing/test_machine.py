@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pcbench.timing import placing
+from pcbench.timing import machine
 
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not place processes")
 
@@ -22,8 +22,8 @@ def sleeper():
 def test_runners_share_the_cpus_where_every_cpu_has_one(sleeper, monkeypatch):
     """If this fails, a runner and its worker wake another CPU at every call."""
     cpus = sorted(os.sched_getaffinity(0))
-    monkeypatch.setattr(placing, "available", lambda: cpus if len(cpus) > 1 else [*cpus, -1])
-    placing.place(sleeper.pid, len(placing.available()), len(placing.available()))
+    monkeypatch.setattr(machine, "available_cpus", lambda: cpus if len(cpus) > 1 else [*cpus, -1])
+    machine.pin_to_cpu(sleeper.pid, len(machine.available_cpus()), len(machine.available_cpus()))
     assert os.sched_getaffinity(sleeper.pid) == {cpus[0]}
 
 
@@ -32,8 +32,8 @@ def test_runners_share_the_cpus_where_every_cpu_has_one(sleeper, monkeypatch):
 def test_runners_are_left_alone_where_there_are_cpus_to_spare(sleeper, monkeypatch, runners, cpus):
     """If this fails, the runs of a large machine crowd on its first CPUs."""
     before = os.sched_getaffinity(sleeper.pid)
-    monkeypatch.setattr(placing, "available", lambda: list(range(cpus)))
-    placing.place(sleeper.pid, 0, runners)
+    monkeypatch.setattr(machine, "available_cpus", lambda: list(range(cpus)))
+    machine.pin_to_cpu(sleeper.pid, 0, runners)
     assert os.sched_getaffinity(sleeper.pid) == before
 
 
@@ -42,4 +42,4 @@ def test_a_runner_that_is_gone_is_no_error():
     """If this fails, a runner that dies at its start ends the run with a traceback."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    placing.place(process.pid, 0, 10**6)
+    machine.pin_to_cpu(process.pid, 0, 10**6)
