@@ -224,11 +224,11 @@ class LawItem(pytest.Item):
 
     def runtest(self) -> None:
         """Judge the law, leaving the evidence in the report of the test."""
-        from pcbench.conformance.runner import plain
+        from pcbench.output.strict_json import plain_data
         from pcbench.report.text import explanation
 
         verdict = self._run.verdict(self.name)
-        evidence = {"run": self._run.described, "verdict": plain(verdict.to_json())}
+        evidence = {"run": self._run.described, "verdict": plain_data(verdict.to_json())}
         self.user_properties.append((_PROPERTY, json.dumps(evidence)))
         if verdict.outcome in _SKIPPED:
             pytest.skip(f"{verdict.outcome}: {verdict.message}")

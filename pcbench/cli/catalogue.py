@@ -20,9 +20,9 @@ from rich.text import Text
 
 from pcbench.cli.env import state as environment_state
 from pcbench.cli.options import python_option
-from pcbench.conformance.runner import plain
 from pcbench.environments import catalogue as environments
 from pcbench.errors import UsageError
+from pcbench.output.strict_json import plain_data
 
 if TYPE_CHECKING:
     from pcbench.adapters.register import AdapterEntry
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def law_data(law: Any) -> dict[str, Any]:
     """Everything about a law but its code, as JSON data."""
-    return plain(
+    return plain_data(
         {
             "id": law.id,
             "statement": law.statement,

@@ -67,9 +67,9 @@ def matrix(
     figure, and keeps every report, so that the same command only judges what is missing or has changed.
     """
     from pcbench.cli.main import split
-    from pcbench.conformance import progress
     from pcbench.conformance import run as runner
     from pcbench.conformance.several import judge_all, wanted
+    from pcbench.output import display
     from pcbench.report import matrix as matrices
 
     if not implementations:
@@ -93,7 +93,7 @@ def matrix(
             laws=split(patterns),
             fresh=fresh,
             options=options,
-            progress=lambda: progress.choose(console, quiet),
+            display=display.choose(console, quiet),
             tell=lambda text: console.print(text, markup=False, soft_wrap=True),
         ):
             columns.append(column)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pcbench.conformance.journal import Journal, key
-from pcbench.conformance.progress import Progress, Silent
+from pcbench.conformance.progress import Progress
 from pcbench.conformance.runner import ENGINE, ISOLATIONS
 from pcbench.conformance.runner_process import RunnerProcess, startup_error
 from pcbench.errors import UsageError, WorkerCrashError
@@ -142,7 +142,7 @@ def run(
     if seed is None:
         plan = Plan(**{**vars(plan), "seed": header.get("seed", secrets.randbits(32))})
     count = min(workers or len(placing.available()), chosen.groups)
-    run_ = _Run(plan, selected, count, journal, patience, progress or Silent(), list(known))
+    run_ = _Run(plan, selected, count, journal, patience, progress or Progress(), list(known))
     run_.resume(header, evidence)
     return run_.go(implementation or spec, command)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import os
 import queue
 import signal
@@ -24,6 +23,7 @@ from typing import Any, TextIO
 from pcbench.errors import ImplementationError, PcbenchError
 from pcbench.laws import select, transitive_dependencies
 from pcbench.laws.law import Law
+from pcbench.output.strict_json import plain_data
 from pcbench.problem.architectures import problem_from_line
 from pcbench.report.evidence import BROKEN, Evidence
 from pcbench.report.profiles import PROFILES
@@ -110,23 +110,6 @@ def unfit(laws: Sequence[Law], subject: Subject, first: Mapping[str, str]) -> di
     return found
 
 
-def plain(value: Any) -> Any:
-    """`value` as strict JSON data: numbers of NumPy as Python's, what is not finite as text, anything else as text."""
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():
-        value = value.item()
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(v) for v in value]
-    return str(value)
-
-
 class _Channel:
     """Events out, whole lines from any thread; jobs in.  The end of the input ends this process and its worker."""
 
@@ -140,7 +123,7 @@ class _Channel:
     def send(self, **event: Any) -> None:
         with self._lock:
             # Numbers that are not finite stay numbers here: both ends are Python's json.
-            self._events.write(json.dumps(event, default=plain) + "\n")
+            self._events.write(json.dumps(event, default=plain_data) + "\n")
             self._events.flush()
 
     def configuration(self) -> dict[str, Any]:
@@ -197,8 +180,8 @@ def _serve(channel: _Channel) -> int:
     channel.subject = subject
     channel.send(
         event="ready",
-        manifest=plain(subject.manifest.to_json()),
-        info=plain(getattr(subject.transport, "info", {}) or {}),
+        manifest=plain_data(subject.manifest.to_json()),
+        info=plain_data(getattr(subject.transport, "info", {}) or {}),
         offers=sorted(subject.offers),
         missing={law.id: reason for law in laws if (reason := law.missing(subject)) is not None},
         unfit=unfit(laws, subject, config["first"]),

@@ -10,9 +10,10 @@ from typing import Any
 from pcbench.adapters import register as adapters
 from pcbench.conformance import run as runner
 from pcbench.conformance.progress import Progress
-from pcbench.conformance.runner import plain
 from pcbench.errors import PcbenchError, UsageError
 from pcbench.laws import REGISTRY, select
+from pcbench.output.display import Display
+from pcbench.output.strict_json import plain_data
 from pcbench.report import files as report_files
 from pcbench.report import known_failures
 from pcbench.report.known_failures import KnownFailure
@@ -57,7 +58,7 @@ def judge_all(
     laws: Sequence[str],
     fresh: bool,
     options: Mapping[str, Any],
-    progress: Callable[[], Progress],
+    display: Display,
     tell: Callable[[str], None],
 ) -> Iterator[Column]:
     """One column after another; reports are kept in `directory`, one file each, and are not made twice.
@@ -86,7 +87,7 @@ def judge_all(
                 implementation=entry.name if entry.name in adapters.KNOWN else entry.spec,
                 journal_dir=directory / "unfinished",
                 fresh=fresh,
-                progress=progress(),
+                progress=Progress(display),
                 **options,
             )
         except PcbenchError as error:
@@ -117,9 +118,9 @@ def _earlier(
     if not same or [law.id for law in report.laws] != list(laws) or tuple(report.known) != _listed(entry, laws):
         return None
     with WorkerClient(entry.spec, entry.python) as client:
-        manifest, info = plain(client.manifest.to_json()), client.info
+        manifest, info = plain_data(client.manifest.to_json()), client.info
     # The number of a version does not always tell the commits of a library apart.
-    return report if plain(dict(h.manifest)) == manifest and h.commit == commit_known(manifest, info) else None
+    return report if plain_data(dict(h.manifest)) == manifest and h.commit == commit_known(manifest, info) else None
 
 
 def _listed(entry: Wanted, laws: Sequence[str]) -> tuple[KnownFailure, ...]:

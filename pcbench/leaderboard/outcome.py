@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pcbench.conformance.runner import plain
 from pcbench.errors import UsageError
+from pcbench.output import strict_json
 from pcbench.report.report import commit_known, title
 
 SCHEMA = 1
@@ -203,7 +203,7 @@ class Board:
 
     def dumps(self) -> str:
         """Strict JSON: numbers that are not finite become text."""
-        return json.dumps(plain({"schema": SCHEMA, **asdict(self)}), indent=1, allow_nan=False) + "\n"
+        return strict_json.dumps({"schema": SCHEMA, **asdict(self)})
 
     @classmethod
     def loads(cls, text: str) -> Board:

@@ -12,7 +12,6 @@ from random import Random
 from typing import Any
 
 from pcbench.adapters import register as adapters
-from pcbench.conformance.runner import plain
 from pcbench.errors import ImplementationError, PcbenchError, UsageError, first_line
 from pcbench.gate.session import load_average
 from pcbench.leaderboard import conformance, figure, measure, summary
@@ -20,6 +19,7 @@ from pcbench.leaderboard.cases import Case, cases
 from pcbench.leaderboard.outcome import Board, CaseText, Entrant, Row, Standing
 from pcbench.leaderboard.quality import quality
 from pcbench.output.display import Display
+from pcbench.output.strict_json import plain_data
 from pcbench.output.table import replace_file, write_rows
 from pcbench.problem.mlp import Problem
 from pcbench.report.report import Report
@@ -48,7 +48,7 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """What a reader of the report has to know, as plain JSON data."""
         names = ("dtypes", "seed", "fraction", "threads", "timeout", "laws", "reports")
-        return plain({**{name: getattr(self, name) for name in names}, **vars(self.plan)})
+        return plain_data({**{name: getattr(self, name) for name in names}, **vars(self.plan)})
 
 
 def parse(texts: Sequence[str]) -> list[Entrant]:
@@ -139,7 +139,7 @@ def _started(
                     "that rows can be told apart"
                 )
             subjects[name] = Subject(client)
-            named = replace(entrant, name=name, manifest=plain(client.manifest.to_json()))
+            named = replace(entrant, name=name, manifest=plain_data(client.manifest.to_json()))
             board.entrants.append(_with_info(named, subjects[name]))
         yield subjects
 
