@@ -30,7 +30,7 @@ class Display(Protocol):
         """What is going on at one of several places, below the bar; an empty text where nothing is."""
 
     def note(self, text: str, style: str = "") -> None:
-        """A line that stays, everywhere; `style` is of a terminal."""
+        """A line that stays, everywhere; `style` colours it on a terminal."""
 
     def detail(self, text: str) -> None:
         """A line for pipes and logs, which have no bar."""
@@ -67,7 +67,8 @@ class Lines(Silent):
 
     def note(self, text: str, style: str = "") -> None:
         """Print it."""
-        self._console.print(Text(printable(text), style=style), soft_wrap=True)
+        # Between words on a terminal; a log is as wide as the window of whoever reads it.
+        self._console.print(Text(printable(text), style=style), soft_wrap=not self._console.is_terminal)
         self._console.file.flush()
 
     def detail(self, text: str) -> None:

@@ -72,7 +72,7 @@ def test_a_terminal_shows_bars_and_keeps_notes():
     assert "one of three" not in text
     assert "there" not in text, "a place where nothing is going on takes no line"
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") > 0
-    assert text.count("it is bad ") == 12
+    assert text.count("it is bad") == 12
     assert "\x1b[1;31mit is bad" in text
 
 
