@@ -18,11 +18,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import jax
+from rich.console import Console
 
 from pcbench.experiments.speed import grid as speed_grid
 from pcbench.experiments.speed import report as speed_report
 from pcbench.experiments.speed.grid import Limits, Measure
-from pcbench.experiments.sweep import Bar, Point, failures_path, run_sweep
+from pcbench.experiments.sweep import Point, failures_path, run_sweep
+from pcbench.output.display import choose
 from pcbench.output.table import Row
 
 OF_GEMM, OVER_LOOP = 0.7, 5.0
@@ -91,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     place = Path(options.output)
     todo, left_out = cells()
     table = place / "gpu-speed.csv"
-    rows = run_sweep(Hurried(options.seconds), todo, table, progress=Bar(name="cells"))
+    rows = run_sweep(Hurried(options.seconds), todo, table, display=choose(Console(stderr=True)), name="cells")
     (place / "gpu-speed.md").write_text(speed_report.markdown(rows, left_out, [], speed_grid.where()), encoding="utf-8")
     print(f"{len(todo)} cells, {len(todo) - len({_cell(r) for r in rows})} not measured; wrote {table}")
     if failures_path(table).exists():

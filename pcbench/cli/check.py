@@ -79,9 +79,10 @@ def check(
 
     IMPL is the name of a known adapter (see `pcbench adapters`), package.module:attribute, or path/to/file.py.
     """
-    from pcbench.conformance import progress
     from pcbench.conformance import run as conformance
+    from pcbench.conformance.progress import Progress
     from pcbench.laws import REGISTRY
+    from pcbench.output import display
     from pcbench.report import files as report_files
     from pcbench.report import known_failures as known
     from pcbench.report import text as report_text
@@ -107,7 +108,7 @@ def check(
             in_process=in_process,
             journal_dir=".pcbench",
             fresh=fresh,
-            progress=progress.choose(console, quiet),
+            progress=Progress(display.choose(console, quiet)),
             command=shlex.join(["pcbench", *sys.argv[1:]]),
         )
     report_files.write(report, **outputs)

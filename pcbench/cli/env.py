@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import click
 from rich import box
@@ -46,18 +44,18 @@ def create(
     hold, such as PIP_INDEX_URL for an index that has PyTorch without CUDA.
     """
     from pcbench.environments import make as environment_making
+    from pcbench.output import display
 
     console = Console(highlight=False)
-
-    def tell(text: str) -> None:
-        if not quiet:
-            console.print(text, markup=False, soft_wrap=True)
-
-    with orderly_termination(), _working(console, quiet) as working:
-        record = environment_making.make(
-            environments.named(name), source=source, python=python, add=checkouts, replace_old=replace_old, tell=tell,
-            working=working,
-        )  # fmt: skip
+    shown = display.choose(console, quiet)
+    with orderly_termination():
+        try:
+            record = environment_making.make(
+                environments.named(name), source=source, python=python, add=checkouts, replace_old=replace_old,
+                tell=shown.note, working=lambda line: shown.running(0, line),
+            )  # fmt: skip
+        finally:
+            shown.finished()
     _conclude(console, f"made {name} in {record.seconds:.0f} s", record)
 
 
@@ -143,13 +141,3 @@ def _users(name: str) -> list[str]:
     from pcbench.adapters.register import KNOWN
 
     return [entry.name for entry in KNOWN.values() if entry.environment == name]
-
-
-@contextmanager
-def _working(console: Console, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Shows the last line of pip on a terminal."""
-    if quiet or not console.is_terminal:
-        yield lambda line: None
-        return
-    with console.status("") as status:
-        yield lambda line: status.update(Text(line[: max(20, console.width - 4)], style="dim"))

@@ -67,8 +67,8 @@ def matrix(
     not find it by itself.  Known failures that come with an adapter are expected.  Writes matrix.json, matrix.md and a
     figure, and keeps every report, so that the same command only judges what is missing or has changed.
     """
-    from pcbench.conformance import progress
     from pcbench.conformance.several import judge_all, wanted
+    from pcbench.output import display
     from pcbench.report import matrix as matrices
 
     if not implementations:
@@ -92,7 +92,7 @@ def matrix(
             laws=split_patterns(patterns),
             fresh=fresh,
             options=options,
-            progress=lambda: progress.choose(console, quiet),
+            display=display.choose(console, quiet),
             tell=lambda text: console.print(text, markup=False, soft_wrap=True),
         ):
             columns.append(column)

@@ -47,7 +47,8 @@ def phase(
     """
     from pcbench.experiments.phase import figure as phase_figure
     from pcbench.experiments.phase import plane as experiment
-    from pcbench.experiments.sweep import Bar, Silent, failures_path, journal_path, run_sweep
+    from pcbench.experiments.sweep import failures_path, journal_path, run_sweep
+    from pcbench.output import display
     from pcbench.output.table import write_rows
 
     chosen = chosen_of("--planes", planes, PLANES)
@@ -61,8 +62,8 @@ def phase(
         chosen, widths=widths, depth=depth, depths=depths, width=width, points=points, seeds=seeds, seed=seed
     )
     with local_executor(min(workers or os.cpu_count() or 1, len(todo))) as executor:
-        progress = Silent() if quiet else Bar(console, "networks")
-        rows = run_sweep(experiment.measure_point, todo, raw, executor=executor, progress=progress)
+        shown = display.choose(console, quiet)
+        rows = run_sweep(experiment.measure_point, todo, raw, executor=executor, display=shown, name="networks")
     classified = []
     for plane in chosen:
         near = experiment.tolerance_of(plane, points) if tolerance is None else tolerance

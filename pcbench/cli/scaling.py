@@ -140,13 +140,14 @@ def _measured(
     sweeps: dict[str, tuple[Any, list[dict[str, Any]]]], place: Path, where: Callable[[], Any], console: Console,
     quiet: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    from pcbench.experiments.sweep import Bar, Silent, run_sweep
+    from pcbench.experiments.sweep import run_sweep
+    from pcbench.output import display
 
-    rows = {}
+    rows, shown = {}, display.choose(console, quiet)
     with where() as executor:
         for name, (measure, points) in sweeps.items():
-            progress = Silent() if quiet else Bar(console, name)
-            rows[name] = run_sweep(measure, points, place / f"{name}.csv", executor=executor, progress=progress)
+            table = place / f"{name}.csv"
+            rows[name] = run_sweep(measure, points, table, executor=executor, display=shown, name=name)
     return rows
 
 

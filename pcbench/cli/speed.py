@@ -53,7 +53,8 @@ def speed(
     from pcbench.experiments.speed import equilibrium as speed_equilibrium
     from pcbench.experiments.speed import grid as speed_grid
     from pcbench.experiments.speed import report as speed_report
-    from pcbench.experiments.sweep import Bar, Silent, failures_path, journal_path, run_sweep
+    from pcbench.experiments.sweep import failures_path, journal_path, run_sweep
+    from pcbench.output import display
     from pcbench.output.table import replace_file
     from pcbench.reference.inference.orientation import ORIENTATIONS
 
@@ -74,6 +75,7 @@ def speed(
         rounds=rounds,
     )
     place, console = Path(directory), Console(highlight=False)
+    shown = display.choose(console, quiet)
     grid, solved = place / "speed.csv", place / "speed-equilibria.csv"
     if fresh:
         for path in (grid, solved):
@@ -81,13 +83,11 @@ def speed(
     with _started(peers, timeout) as clients:
         for point in todo:
             point["peers"] = sorted(clients)  # other company is another measurement
-        progress = Silent() if quiet else Bar(console, "cells")
-        rows = run_sweep(speed_grid.Measure(clients), todo, grid, progress=progress)
+        rows = run_sweep(speed_grid.Measure(clients), todo, grid, display=shown, name="cells")
     roads: list[dict[str, Any]] = []
     if equilibria:
-        progress = Silent() if quiet else Bar(console, "equilibria")
         chosen = speed_equilibrium.points([n for n in (64, 256) if n <= max(widths)] or widths[:1], (4, 16))
-        roads = run_sweep(speed_equilibrium.measure, chosen, solved, progress=progress)
+        roads = run_sweep(speed_equilibrium.measure, chosen, solved, display=shown, name="equilibria")
     replace_file(place / "speed.md", speed_report.markdown(rows, left_out, roads, speed_grid.where()))
     if not quiet:
         console.print(f"wrote {grid}, {place / 'speed.md'}", markup=False, soft_wrap=True)

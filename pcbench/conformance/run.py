@@ -18,7 +18,7 @@ from typing import Any
 
 from pcbench.conformance.journal import Journal, key
 from pcbench.conformance.plan import ENGINE, Plan, make_plan
-from pcbench.conformance.progress import Progress, Silent
+from pcbench.conformance.progress import Progress
 from pcbench.conformance.runner_process import RunnerProcess
 from pcbench.conformance.session import Introduction, Session, build_report, merge_groups
 from pcbench.errors import UsageError, WorkerCrashError, rebuild
@@ -98,13 +98,13 @@ def check(
         known_failures=known_failures, limits=limits, in_process=in_process, isolation=isolation, engine=engine,
     )  # fmt: skip
     if not plan.spec:
-        return _judge_here(Session(plan, implementation), progress or Silent(), command)
+        return _judge_here(Session(plan, implementation), progress or Progress(), command)
     journal = None if journal_dir is None else Journal(journal_dir, key(plan.spec, {**plan.settings(), "seed": seed}))
     header, evidence = ({}, []) if journal is None or fresh else journal.load()
     if seed is None:
         plan = replace(plan, seed=header.get("seed", drawn))
     count = min(workers or len(available_cpus()), plan.evidence.groups)
-    run = _Run(plan, count, journal, patience, progress or Silent())
+    run = _Run(plan, count, journal, patience, progress or Progress())
     run.resume(header, evidence)
     return run.go(command)
 

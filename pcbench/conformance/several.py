@@ -12,6 +12,7 @@ from pcbench.conformance import run as runner
 from pcbench.conformance.progress import Progress
 from pcbench.errors import PcbenchError, UsageError
 from pcbench.laws import REGISTRY, law_set_hash, select
+from pcbench.output.display import Display
 from pcbench.output.strict_json import plain_data
 from pcbench.report import files as report_files
 from pcbench.report import known_failures
@@ -57,7 +58,7 @@ def judge_all(
     laws: Sequence[str],
     fresh: bool,
     options: Mapping[str, Any],
-    progress: Callable[[], Progress],
+    display: Display,
     tell: Callable[[str], None],
 ) -> Iterator[Column]:
     """One column after another; reports are kept in `directory`, one file each, and are not made twice.
@@ -85,7 +86,7 @@ def judge_all(
                 known_failures=entry.known,
                 journal_dir=directory / "unfinished",
                 fresh=fresh,
-                progress=progress(),
+                progress=Progress(display),
                 **options,
             )
         except PcbenchError as error:

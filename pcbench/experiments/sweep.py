@@ -20,30 +20,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from pcbench.errors import UsageError
-from pcbench.experiments.sweep_progress import Bar as Bar
-from pcbench.experiments.sweep_progress import Silent as Silent
+from pcbench.experiments.sweep_progress import SweepProgress
 from pcbench.output import json_lines
+from pcbench.output.display import Display, Silent
 from pcbench.output.table import Row, Table, plain_row, replace_file
 from pcbench.version import __version__
 
 Point = dict[str, Any]
 Function = Callable[[Point], Iterable[Mapping[str, Any]]]
-
-
-class Progress(Protocol):
-    """What a sweep reports while it runs; every method is called by the thread that started the sweep."""
-
-    def started(self, total: int, done: int) -> None:
-        """`done` of `total` points are known from the run before."""
-
-    def finished_point(self, point: Point) -> None:
-        """One more point has rows, or has failed."""
-
-    def close(self) -> None:
-        """The sweep has ended, in whatever way; `started` may never have been called."""
 
 
 def run_sweep(
@@ -52,7 +39,8 @@ def run_sweep(
     path: str | Path,
     *,
     executor: Executor | None = None,
-    progress: Progress | None = None,
+    display: Display | None = None,
+    name: str = "points",
 ) -> list[Row]:
     r"""The rows of all points in the order of `points`, those of failed points left out; also written to `path`.
 
@@ -65,6 +53,7 @@ def run_sweep(
       rows are in the order of completion, afterwards in the order of `points`.  Beside it are `path` with the suffix
       `.journal.jsonl`, from which another call continues, and `.failures.json` if points failed.
     - `executor`: where to run; in this process, one after another, if None.  It stays open.
+    - `display`: told what is done, under `name`, and that the sweep has ended, in whatever way.
 
     A point counts as finished if a point equal to it is in the journal, from the same function in the same source
     file of the same version of pcbench.  An exception in a point is recorded and does not stop the rest; a failed
@@ -74,6 +63,7 @@ def run_sweep(
     **Raises:** `UsageError` if a point is no JSON data, `path` cannot be written, or another sweep is writing it.
     """
     path = Path(path)
+    display = Silent() if display is None else display
     wanted = {_key(function, point): dict(point) for point in points}
     with _journal(path) as (journal, known):
         finished = {key: known[key] for key in wanted if key in known}
@@ -81,8 +71,7 @@ def run_sweep(
         _write_failures(path, failures)
         table = Table(path, [row for rows in finished.values() for row in rows])
         try:
-            if progress is not None:
-                progress.started(len(wanted), len(finished))
+            progress = SweepProgress(display, name, len(wanted), len(finished))
             todo = {key: point for key, point in wanted.items() if key not in finished}
             with closing(_results(function, todo, executor)) as results:
                 for key, rows, failure in results:
@@ -93,13 +82,11 @@ def run_sweep(
                     else:
                         failures.append({"point": wanted[key], **failure})
                         _write_failures(path, failures)
-                    if progress is not None:
-                        progress.finished_point(wanted[key])
+                    progress.add(wanted[key])
         finally:
             ordered = [row for key in wanted for row in finished.get(key, [])]
             table.rewrite(ordered)
-            if progress is not None:
-                progress.close()
+            display.finished()
     return ordered
 
 

@@ -1,4 +1,4 @@
-"""How a sweep shows that it is alive: a bar with the time left on a terminal, plain lines in a pipe, or nothing."""
+"""What a sweep tells a display: the points that are done, and for pipes some 25 lines with the time left."""
 
 from __future__ import annotations
 
@@ -6,92 +6,37 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from pcbench.output.display import Display, clock
 
 _LINES = 25
 
 
-class Silent:
-    """Shows nothing."""
+class SweepProgress:
+    """A sweep called `name` on a display; what is `done` already, by a run before, does not count for the speed."""
 
-    def started(self, total: int, done: int) -> None: ...
-
-    def finished_point(self, point: Mapping[str, Any]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Bar:
-    """A bar with the time left where `console` is a terminal; elsewhere some 25 lines, each flushed at once."""
-
-    def __init__(self, console: Console | None = None, name: str = "points") -> None:
-        self._console = Console(stderr=True) if console is None else console
-        self._name = name
-        self._total = self._done = self._before = self._printed = 0
+    def __init__(self, display: Display, name: str, total: int, done: int) -> None:
+        self._display, self._name, self._total = display, name, total
+        self._done = self._before = self._printed = done
         self._began = time.monotonic()
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
+        known = f", {done} of them known from a run before" if done else ""
+        display.detail(f"{name}: {total} points{known}")
+        display.progress(done, total, name)
 
-    def started(self, total: int, done: int) -> None:
-        """Open the display; what is `done` already does not count for the speed."""
-        self._total, self._done, self._before, self._printed = total, done, done, done
-        self._began = time.monotonic()
-        if not self._console.is_terminal:
-            known = f", {done} of them known from a run before" if done else ""
-            self._line(f"{self._name}: {total} points{known}")
-            return
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=32),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[point]}", style="dim"),
-        )
-        self._bar = Progress(*columns, console=self._console, transient=True, speed_estimate_period=300)
-        self._task = self._bar.add_task(self._name, total=total, completed=done, point="")
-        self._bar.start()
-
-    def finished_point(self, point: Mapping[str, Any]) -> None:
-        """Move the bar, or print a line if one is due."""
+    def add(self, point: Mapping[str, Any]) -> None:
+        """One more point has rows, or has failed."""
         self._done += 1
-        if self._bar is not None:
-            self._bar.update(self._task, advance=1, point=_shown(point))
-        elif self._done == self._total or self._done - self._printed >= self._total / _LINES:
+        text = _settings(point)
+        self._display.progress(self._done, self._total, self._name)
+        self._display.running(0, text)
+        if self._done == self._total or self._done - self._printed >= self._total / _LINES:
             self._printed = self._done
             spent = time.monotonic() - self._began
             left = spent * (self._total - self._done) / (self._done - self._before)
-            tail = f", about {_clock(left)} left" if self._done < self._total else ""
-            self._line(f"[{self._done}/{self._total}] {_shown(point)}; {_clock(spent)}{tail}")
-
-    def close(self) -> None:
-        """Close the display."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def _line(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-        self._console.file.flush()
+            tail = f", about {clock(left)} left" if self._done < self._total else ""
+            self._display.detail(f"[{self._done}/{self._total}] {text}; {clock(spent)}{tail}")
 
 
-def _shown(point: Mapping[str, Any]) -> str:
+def _settings(point: Mapping[str, Any]) -> str:
     """The settings of a point that fit on a line: no lists, no more than sixty characters."""
     text = ", ".join(f"{k}={v}" for k, v in point.items() if not isinstance(v, (list, dict)))
     return text if len(text) <= 60 else text[:59] + "…"
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

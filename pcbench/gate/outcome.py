@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pcbench.gate.effect import family_rate
 from pcbench.gate.signs import Plan
+from pcbench.output import strict_json
 
 SCHEMA = 1
 """The version of the JSON layout."""
@@ -153,20 +153,12 @@ class GateReport:
     def to_json(self) -> dict[str, Any]:
         """Plain, strict JSON data."""
         data = {"schema": SCHEMA, "exit_code": self.exit_code, "conclusion": self.conclusion, **asdict(self)}
-        return _strict({**data, "error_rates": self.error_rates})
+        return strict_json.plain_data({**data, "error_rates": self.error_rates})
 
     def dumps(self) -> str:
         """The report as JSON text."""
-        return json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
+        return strict_json.dumps(self.to_json())
 
 
 def _percent(row: Comparison) -> str:
     return "" if math.isnan(row.ratio) else f"{row.ratio - 1:+.1%}"
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
-    return [_strict(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from pcbench.gate import pairs
@@ -86,7 +87,8 @@ def drifted(before: Report, after: Report, factor: float) -> tuple[Margin, ...]:
 def _conformance(harness: Harness, side: Side, settings: Settings, display: Display) -> Report:
     display.stage(f"conformance of {side.label} (profile {settings.profile}, seed {settings.seed})")
     data = harness.check(
-        side, settings.profile, settings.seed, settings.laws, settings.known_failures, display.progress
+        side, settings.profile, settings.seed, settings.laws, settings.known_failures,
+        lambda done, total: display.progress(done, total, "laws"),
     )  # fmt: skip
     report = Report.from_json(data)
     if report.exit_code == 130:
@@ -117,9 +119,10 @@ def _speed(
     for name, row in out.items():
         display.note(f"{name}: {row.outcome}, {row.why}")
     display.stage(f"interleaved pairs of processes ({len(open_.rows)} rows, {len(open_.tasks)} tasks)")
+    number = count(1)
     made = pairs.compare(
         bench, open_, settings.plan, seed=settings.seed, calibration=settings.calibration,
-        tell=display.note, step=display.step,
+        tell=display.note, step=lambda text: display.running(0, f"{next(number)} processes, {text}"),
     )  # fmt: skip
     out |= {comparison.row: comparison for comparison in made}
     return [out[row.name] for row in rows]

@@ -7,9 +7,9 @@ import math
 from rich.table import Table
 from rich.text import Text
 
-from pcbench.conformance.progress import clean
 from pcbench.gate.outcome import Comparison, GateReport
 from pcbench.gate.pairs import sized
+from pcbench.output.printable import printable
 from pcbench.report.files import inline
 
 _MARKS = {
@@ -56,7 +56,7 @@ def table(report: GateReport) -> Table:
     for row in report.rows:
         texts = cells(row)
         marked = Text(texts[1], style=_STYLES.get(row.outcome, "yellow"))
-        shown.add_row(texts[0], marked, *(Text(clean(t)) for t in texts[2:]))
+        shown.add_row(texts[0], marked, *(Text(printable(t)) for t in texts[2:]))
     return shown
 
 
@@ -111,7 +111,7 @@ def markdown(report: GateReport) -> str:
 
 
 def _code(text: str) -> str:
-    return clean(" ".join(text.split())).replace("`", "'")
+    return printable(" ".join(text.split())).replace("`", "'")
 
 
 def _seen(row: Comparison) -> str:

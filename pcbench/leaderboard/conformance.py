@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pcbench.conformance import progress
 from pcbench.conformance import run as runner
+from pcbench.conformance.progress import Progress
 from pcbench.errors import PcbenchError, UsageError, first_line
 from pcbench.laws import law_set_hash
 from pcbench.leaderboard.outcome import Entrant, Standing
@@ -67,7 +67,7 @@ def judge(entrant: Entrant, dtype: str, *, seed: int, laws: Sequence[str], displ
         file.write_text(_NARROWED.format(spec=entrant.spec, dtype=dtype), encoding="utf-8")
         found = runner.check(
             f"{file}:implementation", profile="smoke", seed=seed, laws=laws, python=entrant.python or None,
-            timeout=timeout, progress=_Shown(display),
+            timeout=timeout, progress=Progress(display, brief=True),
         )  # fmt: skip
     if found.header.partial:
         raise KeyboardInterrupt
@@ -159,19 +159,3 @@ def _worded(value: Any) -> str:
 def _told(verdict: Verdict) -> str:
     first = report_files.first_line(verdict.message)
     return f"{verdict.law}: {verdict.outcome}" + (f", {first}" if first else "")
-
-
-class _Shown(progress.Silent):
-    """The progress of a conformance run, on the display of the leaderboard."""
-
-    def __init__(self, display: Display) -> None:
-        self._display = display
-        self._total = 0
-
-    def started(self, implementation: str, laws: int, judgements: int, done: int) -> None:
-        """Remember how much there is to do."""
-        self._total = judgements
-
-    def judged(self, judgements: int) -> None:
-        """Move the bar."""
-        self._display.progress(judgements, self._total, "judgements")

@@ -100,7 +100,7 @@ def measure(
             if rows[name].outcome not in ("not-run", "measured"):
                 continue  # lost in an earlier round
             what = "first pass" if number == 0 else f"round {number} of {plan.rounds}"
-            display.step(f"{case.name}, {case.problem.dtype}: {name}, {what}")
+            display.running(0, f"{case.name}, {case.problem.dtype}: {name}, {what}")
             action = _first if number == 0 else _round
             try:
                 action(case, runners[name], rows[name], plan)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pcbench.errors import UsageError
-from pcbench.output.strict_json import plain_data
+from pcbench.output import strict_json
 from pcbench.report.report import commit_known, title
 
 SCHEMA = 1
@@ -203,7 +203,7 @@ class Board:
 
     def dumps(self) -> str:
         """Strict JSON: numbers that are not finite become text."""
-        return json.dumps(plain_data({"schema": SCHEMA, **asdict(self)}), indent=1, allow_nan=False) + "\n"
+        return strict_json.dumps({"schema": SCHEMA, **asdict(self)})
 
     @classmethod
     def loads(cls, text: str) -> Board:

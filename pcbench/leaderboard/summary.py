@@ -9,10 +9,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from pcbench.conformance.progress import clean
 from pcbench.gate.summary import amount
 from pcbench.leaderboard.outcome import Board, Entrant, Row, Solved, interval
 from pcbench.leaderboard.quality import first_within
+from pcbench.output.printable import printable
 from pcbench.report.files import inline
 
 _STYLES = {"measured": "green", "not-applicable": "dim", "error": "bold red", "timeout": "bold red"}
@@ -103,7 +103,7 @@ def table(board: Board) -> Table:
             texts[:2] = ["", ""]
         before = here
         marked = Text(texts[3], style=_STYLES.get(row.outcome, "yellow"))
-        shown.add_row(*(Text(clean(t)) for t in texts[:3]), marked, *(Text(clean(t)) for t in texts[4:]))
+        shown.add_row(*(Text(printable(t)) for t in texts[:3]), marked, *(Text(printable(t)) for t in texts[4:]))
     return shown
 
 
@@ -113,7 +113,7 @@ def reasons(board: Board) -> list[tuple[str, str]]:
     for row in board.rows:
         if why := cells(board, row)[-1]:
             found.setdefault((row.implementation, why), []).append(f"{row.case} {row.dtype}")
-    return [(f"{name} ({', '.join(places)})", clean(why)) for (name, why), places in found.items()]
+    return [(f"{name} ({', '.join(places)})", printable(why)) for (name, why), places in found.items()]
 
 
 def header(board: Board) -> list[tuple[str, str]]:

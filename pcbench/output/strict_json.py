@@ -1,8 +1,10 @@
-"""Strict JSON: data that any reader understands."""
+"""Strict JSON, which any reader of any language accepts: what is not finite is text, and no value is left out."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -14,10 +16,15 @@ def plain_data(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(k): plain_data(v) for k, v in value.items()}
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain_data(v) for v in value]
     return str(value)
+
+
+def dumps(value: Any) -> str:
+    """The text of a file that holds `value` as strict JSON data."""
+    return json.dumps(plain_data(value), indent=1, allow_nan=False) + "\n"

@@ -7,8 +7,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from pathlib import Path
 
-from pcbench.conformance.progress import clean
 from pcbench.errors import UsageError
+from pcbench.output.printable import printable
 from pcbench.report.report import Report
 from pcbench.report.text import EXPLAINED, explanation, header_lines, number
 
@@ -62,13 +62,15 @@ def read(path: str | Path) -> Report:
 def junit_xml(report: Report) -> str:
     """JUnit XML with one test case a law: failures, errors (error, time-out, undecided) and skips with their reason."""
     h = report.header
-    suite = ET.Element("testsuite", name=clean(f"pcbench {h.implementation}"), timestamp=h.started)
+    suite = ET.Element("testsuite", name=printable(f"pcbench {h.implementation}"), timestamp=h.started)
     properties = ET.SubElement(suite, "properties")
     for name, value in header_lines(report):
-        ET.SubElement(properties, "property", name=clean(name), value=clean(value))
+        ET.SubElement(properties, "property", name=printable(name), value=printable(value))
     tally = {"failure": 0, "error": 0, "skipped": 0}
     for verdict in report.verdicts:
-        case = ET.SubElement(suite, "testcase", classname=clean(f"pcbench.{h.implementation}"), name=clean(verdict.law))
+        case = ET.SubElement(
+            suite, "testcase", classname=printable(f"pcbench.{h.implementation}"), name=printable(verdict.law)
+        )
         case.set("time", f"{verdict.seconds:.3f}")
         if verdict.outcome == "pass":
             continue
@@ -78,9 +80,9 @@ def junit_xml(report: Report) -> str:
         elif verdict.outcome in _JUNIT_SKIPPED:
             kind = "skipped"
         tally[kind] += 1
-        child = ET.SubElement(case, kind, message=clean(first_line(verdict.message)), type=verdict.outcome)
+        child = ET.SubElement(case, kind, message=printable(first_line(verdict.message)), type=verdict.outcome)
         if verdict.outcome in EXPLAINED:
-            child.text = clean("\n".join(f"{name}: {value}" for name, value in explanation(report, verdict)))
+            child.text = printable("\n".join(f"{name}: {value}" for name, value in explanation(report, verdict)))
     totals = {
         "tests": str(len(report.verdicts)),
         "failures": str(tally["failure"]),
@@ -133,7 +135,7 @@ def markdown_text(report: Report) -> str:
 
 def inline(text: str) -> str:
     """`text` on one line with what Markdown, its tables and HTML would read as markup taken literally."""
-    text = clean(" ".join(text.split()))
+    text = printable(" ".join(text.split()))
     return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", text)
 
 

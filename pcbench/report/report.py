@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -14,6 +13,7 @@ from typing import Any
 
 from pcbench.adapters.register import KNOWN
 from pcbench.errors import UsageError
+from pcbench.output import strict_json
 from pcbench.report.evidence import BROKEN, OUTCOMES, Verdict, Worst
 from pcbench.report.known_failures import KnownFailure
 from pcbench.worker.provenance import short
@@ -200,11 +200,11 @@ class Report:
             "verdicts": [{**v.to_json(), "replay": self.replay(v) if v.failure else ""} for v in self.verdicts],
             "known_failures": [asdict(entry) for entry in self.known],
         }
-        return _finite(data)
+        return strict_json.plain_data(data)
 
     def dumps(self) -> str:
         """The report as JSON text."""
-        return json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
+        return strict_json.dumps(self.to_json())
 
     @classmethod
     def from_json(cls, data: Any) -> Report:
@@ -260,13 +260,3 @@ def read_verdict(data: Mapping[str, Any]) -> Verdict:
 
 
 _NUMBERS = tuple(item.name for item in fields(Worst) if str(item.type) == "float")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return value

@@ -8,9 +8,23 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pcbench.conformance.progress import STYLES, clean
+from pcbench.output.printable import printable
 from pcbench.report.evidence import Verdict
 from pcbench.report.report import Report
+
+STYLES = {
+    "pass": "green",
+    "fail": "bold red",
+    "error": "bold red",
+    "timeout": "bold red",
+    "unexpected-pass": "bold red",
+    "inconclusive": "yellow",
+    "expected-failure": "yellow",
+    "blocked": "yellow",
+    "not-run": "yellow",
+    "not-applicable": "dim",
+}
+"""How an outcome is written on a terminal."""
 
 EXPLAINED = ("fail", "error", "timeout", "unexpected-pass", "inconclusive", "expected-failure")
 """Outcomes that a report explains one by one."""
@@ -47,7 +61,7 @@ def header_lines(report: Report) -> list[tuple[str, str]]:
     ]
     notes = [("note", str(note)) for note in h.manifest.get("notes", ())]
     partial = [("partial", h.partial)] if h.partial else []
-    return [(name, clean(value)) for name, value in [*partial, *lines, *notes] if value]
+    return [(name, printable(value)) for name, value in [*partial, *lines, *notes] if value]
 
 
 def explanation(report: Report, verdict: Verdict) -> list[tuple[str, str]]:
@@ -69,7 +83,7 @@ def explanation(report: Report, verdict: Verdict) -> list[tuple[str, str]]:
         lines.append(("replay", report.replay(verdict)))
     if verdict.stderr.strip():
         lines.append(("standard error", "\n".join(verdict.stderr.strip().splitlines()[-8:])))
-    return [(name, clean(value)) for name, value in lines if value]
+    return [(name, printable(value)) for name, value in lines if value]
 
 
 def _detail(value: object) -> str:
@@ -125,7 +139,7 @@ def unjudged_lines(report: Report) -> list[tuple[str, str]]:
     shared: dict[tuple[str, str], list[str]] = {}
     for v in report.verdicts:
         if v.outcome in ("not-applicable", "blocked", "not-run"):
-            shared.setdefault((v.outcome, clean(" ".join(v.message.split()))), []).append(v.law)
+            shared.setdefault((v.outcome, printable(" ".join(v.message.split()))), []).append(v.law)
     return [(f"{outcome}: {reason}" if reason else outcome, _named(laws)) for (outcome, reason), laws in shared.items()]
 
 

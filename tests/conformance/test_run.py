@@ -16,7 +16,7 @@ import pytest
 from pcbench.conformance import journal as journal_module
 from pcbench.conformance import run as runner
 from pcbench.conformance.journal import Journal
-from pcbench.conformance.progress import Silent
+from pcbench.conformance.progress import Progress
 from pcbench.errors import ImplementationError, MissingLibraryError, UsageError
 from pcbench.laws import law_set_hash
 from pcbench.laws.law import REGISTRY
@@ -71,10 +71,11 @@ def wait_for(condition, seconds=20.0):
         time.sleep(0.05)
 
 
-class Watching(Silent):
+class Watching(Progress):
     """Keeps notes, and does something when a number of judgements has been made."""
 
     def __init__(self, at=None, action=None):
+        super().__init__()
         self.notes, self.verdicts, self.at, self.action = [], [], at, action
 
     def note(self, text):
@@ -333,7 +334,7 @@ def test_ctrl_c_leaves_no_process_behind_even_in_a_call_that_hangs(tmp_path, fak
         f"for pid in (os.getpid(), os.getppid()): open({str(pids)!r}, 'a').write(f'{{pid}}\\n')\n"
     )
 
-    class WhenRunning(Silent):
+    class WhenRunning(Progress):
         def running(self, runner, law, group):
             threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 

@@ -17,7 +17,8 @@ import pytest
 from rich.console import Console
 
 from pcbench.errors import UsageError
-from pcbench.experiments.sweep import Bar, Silent, failures_path, journal_path, run_sweep
+from pcbench.experiments.sweep import failures_path, journal_path, run_sweep
+from pcbench.output.display import Lines, Silent, Terminal
 from pcbench.output.table import read_rows, write_rows
 
 # Other tests of the same process may have started JAX's threads, after which no process may be forked.
@@ -63,29 +64,29 @@ def grid(count):
     return [{"n": n} for n in range(count)]
 
 
-class Recorder:
+class Recorder(Silent):
     def __init__(self):
         self.events = []
 
-    def started(self, total, done):
-        self.events.append((total, done))
+    def progress(self, done, total, what=""):
+        self.events.append((done, total))
 
-    def finished_point(self, point):
-        self.events.append(point["n"])
+    def running(self, slot, text):
+        self.events.append(text)
 
-    def close(self):
-        self.events.append("closed")
+    def finished(self):
+        self.events.append("finished")
 
 
 def test_rows_come_back_and_go_to_the_file(tmp_path):
     """If this fails, the table on disk is not what was measured."""
     seen = Recorder()
-    rows = run_sweep(square, [*grid(3), {"n": 1}], tmp_path / "a.csv", progress=seen)
+    rows = run_sweep(square, [*grid(3), {"n": 1}], tmp_path / "a.csv", display=seen)
     assert rows == [{"n": 0, "square": 0.0}, {"n": 1, "square": 1.0}, {"n": 2, "square": 4.0}]
     assert read_rows(tmp_path / "a.csv") == rows
     assert (tmp_path / "a.csv").read_text() == "n,square\n0,0.0\n1,1.0\n2,4.0\n"
     assert RAN == [0, 1, 2]  # the second {"n": 1} is the same point
-    assert seen.events == [(3, 0), 0, 1, 2, "closed"]
+    assert seen.events == [(0, 3), (1, 3), "n=0", (2, 3), "n=1", (3, 3), "n=2", "finished"]
 
 
 def test_a_second_call_runs_new_points_only(tmp_path):
@@ -94,11 +95,11 @@ def test_a_second_call_runs_new_points_only(tmp_path):
     run_sweep(square, grid(3), path)
     RAN.clear()
     seen = Recorder()
-    rows = run_sweep(square, [{"n": 4}, {"n": 2}, {"n": 1}], path, progress=seen)
+    rows = run_sweep(square, [{"n": 4}, {"n": 2}, {"n": 1}], path, display=seen)
     assert RAN == [4]
     assert [row["n"] for row in rows] == [4, 2, 1]
     assert read_rows(path) == rows
-    assert seen.events == [(3, 2), 4, "closed"]
+    assert seen.events == [(2, 3), (3, 3), "n=4", "finished"]
 
 
 def test_another_function_is_other_work(tmp_path):
@@ -145,10 +146,10 @@ def test_the_file_is_complete_after_every_point(tmp_path):
     path, lengths = tmp_path / "a.csv", []
 
     class Reader(Silent):
-        def finished_point(self, point):
+        def running(self, slot, text):
             lengths.append(len(read_rows(path)))
 
-    run_sweep(ragged, grid(3), path, progress=Reader())
+    run_sweep(ragged, grid(3), path, display=Reader())
     assert lengths == [2, 4, 6]
 
 
@@ -165,9 +166,9 @@ def test_interruption_keeps_what_is_done(tmp_path):
     """If this fails, Ctrl-C loses finished points or is swallowed."""
     path, seen = tmp_path / "a.csv", Recorder()
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(interrupted, grid(4), path, progress=seen)
+        run_sweep(interrupted, grid(4), path, display=seen)
     assert read_rows(path) == [{"n": 0}, {"n": 1}]
-    assert seen.events[-1] == "closed"
+    assert seen.events[-1] == "finished"
     RAN.clear()
     with pytest.raises(KeyboardInterrupt):
         run_sweep(interrupted, grid(4), path)
@@ -185,13 +186,13 @@ def test_interruption_cancels_what_has_not_begun(tmp_path):
         return []
 
     class Interrupting(Silent):
-        def finished_point(self, point):
+        def running(self, slot, text):
             raise KeyboardInterrupt
 
     with ThreadPoolExecutor(1) as executor:
         try:
             with pytest.raises(KeyboardInterrupt):
-                run_sweep(wait, grid(50), tmp_path / "a.csv", executor=executor, progress=Interrupting())
+                run_sweep(wait, grid(50), tmp_path / "a.csv", executor=executor, display=Interrupting())
         finally:
             release.set()
     assert begun in ([0], [0, 1])  # one worker: it may have begun the next point, never the one after
@@ -294,10 +295,10 @@ def test_tables_that_are_none_are_refused(tmp_path):
     assert read_rows(tmp_path / "a.csv") == [{"a": 1}, {"b": "x"}]
 
 
-def test_bar_prints_few_plain_lines_in_a_pipe(tmp_path):
+def test_few_plain_lines_in_a_pipe(tmp_path):
     """If this fails, logs fill with a line for every point or with control characters."""
     text = StringIO()
-    run_sweep(square, grid(200), tmp_path / "a.csv", progress=Bar(Console(file=text, force_terminal=False)))
+    run_sweep(square, grid(200), tmp_path / "a.csv", display=Lines(Console(file=text, force_terminal=False)))
     lines = text.getvalue().splitlines()
     assert 10 < len(lines) < 40
     assert lines[0] == "points: 200 points"
@@ -306,10 +307,11 @@ def test_bar_prints_few_plain_lines_in_a_pipe(tmp_path):
     assert "\x1b" not in text.getvalue()
 
 
-def test_bar_on_a_terminal_counts(tmp_path):
+def test_the_bar_on_a_terminal_counts(tmp_path):
     """If this fails, the bar is wrong or stays on the screen."""
     text = StringIO()
-    bar = Bar(Console(file=text, force_terminal=True, width=100), name="widths")
-    run_sweep(square, grid(5), tmp_path / "a.csv", progress=bar)
+    terminal = Terminal(Console(file=text, force_terminal=True, width=100, _environ={}))
+    run_sweep(square, grid(5), tmp_path / "a.csv", display=terminal, name="widths")
     assert "widths" in text.getvalue()
     assert "5/5" in text.getvalue()
+    assert "n=4" in text.getvalue()

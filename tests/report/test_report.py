@@ -10,7 +10,6 @@ import xml.etree.ElementTree as ET
 import pytest
 from rich.console import Console
 
-from pcbench.conformance.progress import Lines, Terminal, choose
 from pcbench.errors import UsageError
 from pcbench.problem.mlp import Problem
 from pcbench.report.changes import changes_between
@@ -279,39 +278,3 @@ def test_laws_that_vanish_are_regressions_and_margins_of_other_draws_are_not():
     assert [(c.law, c.regression) for c in changes_between(report(verdict("a")), two)] == [("b", False)]
     grown = changes_between(report(verdict("a", margin=0.1)), report(verdict("a", margin=0.9), seed=6))
     assert [c.regression for c in grown] == [False]
-
-
-# ---- progress -------------------------------------------------------------------------------------------------------
-
-
-def test_a_pipe_gets_one_line_for_every_law():
-    """Breaks if a log is flooded with redrawn displays, or a law is missing in it."""
-    stream = io.StringIO()
-    progress = choose(Console(file=stream, width=40))
-    assert isinstance(progress, Lines)
-    progress.started("x 1.0", len(EVERYTHING.verdicts), 20, 0)
-    for v in EVERYTHING.verdicts:
-        progress.verdict(v)
-    progress.finished()
-    lines = stream.getvalue().splitlines()
-    assert len(lines) == 1 + len(EVERYTHING.verdicts)
-    assert lines[1].startswith(f"[1/{len(EVERYTHING.verdicts)}] pass ")
-    assert "\x1b" not in stream.getvalue()
-
-
-def test_a_terminal_shows_what_is_going_on_and_keeps_failures():
-    """Breaks if the display hides a failure until the end, or leaves the terminal in disorder."""
-    stream = io.StringIO()
-    progress = choose(Console(file=stream, width=100, force_terminal=True, legacy_windows=False, _environ={}))
-    assert isinstance(progress, Terminal)
-    progress.started("x 1.0", 2, 4, 0)
-    progress.running(0, "law.now", 1)
-    progress.judged(1)
-    progress.verdict(verdict("law.bad", "fail"))
-    progress.verdict(verdict("law.good"))
-    progress.finished()
-    text = stream.getvalue()
-    assert "law.bad" in text
-    assert "law.now" in text
-    assert "law.good" not in text
-    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1, "the cursor comes back"
