@@ -19,11 +19,13 @@ _FILES = ("*.md", "docs/*.md", "*/README.md", "ci/**/*.md")
 _FENCE = re.compile(r"^(?P<fence>`{3,}|~{3,}).*?^(?P=fence)[ \t]*$", re.S | re.M)
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(?P<text>.+?)(?<!`)\1(?!`)", re.S)
 _COMMENT = re.compile(r"<!--.*?-->", re.S)
-_LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\[\]]*\])*\]\(\s*<?(?P<target>[^\s)>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
+_LINK = re.compile(r"\]\(\s*<?(?P<target>[^\s)>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 _HTML = re.compile(r"<\w+\b[^>]*?\b(?:href|src)=\"(?P<target>[^\"]+)\"")
 _HEADING = re.compile(r"^#{1,6} +(?P<text>.*?)(?: +#+)?$", re.M)
 _ANCHOR = re.compile(r"<\w+\b[^>]*?\b(?:id|name)=\"(?P<id>[^\"]+)\"")
-_NAMED = re.compile(r"(?:\.?ci|\.github|asv_bench|docs|pcbench|properties|tests)(?:/[\w.-]+)*/[\w.-]*|pcbench(?:\.\w+)+")
+_NAMED = re.compile(
+    r"(?:\.?ci|\.github|asv_bench|docs|pcbench|properties|tests)(?:/[\w.-]+)*/[\w.-]*|pcbench(?:\.\w+)+"
+)
 
 
 def problems(root: Path) -> list[str]:

@@ -93,7 +93,10 @@ def _law_facts(law: Any, kills: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "Depends on", ", ".join(f"[`{id}`](#{slug(id)})" for id in law.depends_on)
     alone = ", ".join(f"`{name}`" for name in kills.get("exclusive", ()))
     count = kills.get("kills", 0)
-    yield "Wrong implementations that it finds", f"{count}" + (f", and it alone {alone}" if alone else "") if count else ""
+    yield (
+        "Wrong implementations that it finds",
+        f"{count}" + (f", and it alone {alone}" if alone else "") if count else "",
+    )
 
 
 def _domain(law: Any) -> str:
@@ -293,7 +296,9 @@ def exponents() -> str:
 
     found: dict[str, dict[str, str]] = {}
     for row in read_rows(REPORTS / "scaling" / "exponents.csv"):
-        found.setdefault(row["network"], {})[row["quantity"]] = f"{row['measured']:.2f} ± {row['interval']:.2f}"
+        found.setdefault(row["network"], {})[row["quantity"]] = (
+            f"{row['measured']:.2f}\u00a0±\u00a0{row['interval']:.2f}"
+        )
     lines = [_row("exponent of N, 95 % interval", *map(_escaped, (GAP, ERROR, MISS))), _row("---", "---", "---", "---")]
     lines.append(_row("theory", "-1", "-1", "-2"))
     training = found.pop("linear, residual, in training", {})

@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from docutils import nodes
 from sphinx.application import Sphinx
 
 import pcbench
@@ -48,6 +47,7 @@ autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 add_module_names = False
+toc_object_entries = False  # every name has a heading
 
 html_theme = "furo"
 html_title = f"pcbench {version}"
@@ -56,7 +56,7 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 
-_LINK = re.compile(r"\]\((?P<target>[^)#:]+)\.md(?:#[^)]*)?\)")
+_LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<target>[^)#:]+)\.md\)")
 _AUTODOC = re.compile(r"<!-- autodoc: (?P<name>\S+) -->\n.*?<!-- end autodoc -->\n", re.S)
 _ANCHOR = re.compile(r'<a id="(?P<id>[^"]+)">')
 
@@ -65,7 +65,7 @@ def read_source(app: Sphinx, page: str, source: list[str]) -> None:
     """Put the table of contents and the documentation of names into a page."""
     text = _AUTODOC.sub(lambda m: _directive(m["name"]), source[0])
     if page == root_doc:
-        pages = list(dict.fromkeys(m["target"] for m in _LINK.finditer(text)))
+        pages = [f"{m['text'][:1].upper()}{m['text'][1:]} <{m['target']}>" for m in _LINK.finditer(text)]
         text += "\n".join(["", "```{toctree}", ":hidden:", "", *pages, "```", ""])
     source[0] = text
 
@@ -82,21 +82,30 @@ def _directive(name: str) -> str:
 def read_docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     r"""Turn the one thing in which docstrings differ from reStructuredText: formulas between \( and \), \[ and \]."""
     text = "\n".join(lines)
-    text = re.sub(r"\\\[(.*?)\\\]", lambda m: ".. math::\n\n   " + m[1].strip().replace("\n", "\n   "), text, flags=re.S)
+    text = re.sub(
+        r"\\\[(.*?)\\\]", lambda m: ".. math::\n\n   " + m[1].strip().replace("\n", "\n   "), text, flags=re.S
+    )
     text = re.sub(r"\\\((.*?)\\\)", lambda m: f":math:`{' '.join(m[1].split())}`", text, flags=re.S)
     lines[:] = text.split("\n")
+
+
+def read_signature(app: Sphinx, what: str, name: str, obj: Any, *rest: Any) -> tuple[str, None] | None:
+    """A protocol is not called, so it has no signature."""
+    return ("", None) if getattr(obj, "_is_protocol", False) else None
 
 
 def first_page(app: Sphinx, error: Exception | None) -> None:
     """Lead from the top of the site to its index."""
     if error is None and app.builder.format == "html":
         to = f"{root_doc}.html"
-        page = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={to}"><title>pcbench</title>'
-        Path(app.outdir, "index.html").write_text(f'{page}<a href="{to}">pcbench</a>\n', encoding="utf-8")
+        head = f'<meta charset="utf-8"><meta http-equiv="refresh" content="0; url={to}"><title>pcbench</title>'
+        page = f'<!doctype html>{head}<a href="{to}">pcbench</a>\n'
+        Path(app.outdir, "index.html").write_text(page, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> None:
     """Connect the functions above."""
     app.connect("source-read", read_source)
     app.connect("autodoc-process-docstring", read_docstring)
+    app.connect("autodoc-process-signature", read_signature)
     app.connect("build-finished", first_page)
