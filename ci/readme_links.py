@@ -24,7 +24,7 @@ _HTML = re.compile(r"<\w+\b[^>]*?\b(?:href|src)=\"(?P<target>[^\"]+)\"")
 _HEADING = re.compile(r"^#{1,6} +(?P<text>.*?)(?: +#+)?$", re.M)
 _ANCHOR = re.compile(r"<\w+\b[^>]*?\b(?:id|name)=\"(?P<id>[^\"]+)\"")
 _NAMED = re.compile(
-    r"(?:\.?ci|\.github|asv_bench|docs|pcbench|properties|tests)(?:/[\w.-]+)*/[\w.-]*|pcbench(?:\.\w+)+"
+    r"(?:\.?ci|asv_bench|docs|pcbench|properties|tests)(?:/[\w.-]+)*/[\w.-]*|pcbench(?:\.\w+)+"
 )
 
 

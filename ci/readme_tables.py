@@ -208,8 +208,8 @@ def public_names() -> str:
     """The names of `pcbench`, each with the summary of its docstring; the site puts the whole docstring there."""
     import pcbench
 
-    own = {name for name, value in vars(pcbench).items() if not name.startswith("_") and not inspect.ismodule(value)}
-    names = [f"pcbench.{name}" for name in sorted({*own, *getattr(pcbench, "__all__", ())} - {"__version__"})]
+    own = {name: getattr(pcbench, name) for name in dir(pcbench) if not name.startswith("_")}
+    names = [f"pcbench.{n}" for n, v in own.items() if str(getattr(v, "__module__", "")).startswith("pcbench.")]
     text = ""
     for name in [*names, "pcbench.plugin.Conformance"]:
         text += f"\n### `{name}`\n\n<!-- autodoc: {name} -->\n{_summary(name)}<!-- end autodoc -->\n"
