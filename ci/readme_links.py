@@ -23,9 +23,7 @@ _LINK = re.compile(r"\]\(\s*<?(?P<target>[^\s)>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 _HTML = re.compile(r"<\w+\b[^>]*?\b(?:href|src)=\"(?P<target>[^\"]+)\"")
 _HEADING = re.compile(r"^#{1,6} +(?P<text>.*?)(?: +#+)?$", re.M)
 _ANCHOR = re.compile(r"<\w+\b[^>]*?\b(?:id|name)=\"(?P<id>[^\"]+)\"")
-_NAMED = re.compile(
-    r"(?:\.?ci|asv_bench|docs|pcbench|properties|tests)(?:/[\w.-]+)*/[\w.-]*|pcbench(?:\.\w+)+"
-)
+_NAMED = re.compile(r"(?:\.?ci|asv_bench|docs|pcbench|properties|tests)(?:/[\w.-]+)*/[\w.-]*|pcbench(?:\.\w+)+")
 
 
 def problems(root: Path) -> list[str]:
