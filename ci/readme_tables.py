@@ -265,7 +265,9 @@ def leaderboard() -> str:
     for (problem, dtype), members in groupby(rows, key=lambda row: (row["problem"], row["dtype"])):
         speeds = {row["implementation"]: _thousands(row["sample_steps"]) or row["outcome"] for row in members}
         text += _row(problem, dtype, *(speeds.get(name, "") for name in names))
-    return text
+    report = (REPORTS / "bench" / "bench.md").read_text(encoding="utf-8")
+    said = dict(re.findall(r"^- (machine|run|command): (.*)$", report, re.M))
+    return f"{text}\nMade by `{said['command']}`: {said['run']}; {said['machine']}.\n"
 
 
 def _thousands(number: str) -> str:
