@@ -51,9 +51,9 @@ def installed(modules: list[str], python: str | None) -> dict[str, str]:
         raise UsageError(f"interpreter {python!r} does not answer: {error}; give the path of a Python") from None
 
 
-@click.command()
+@click.command("adapters")
 @python_option
-def adapters(python: str | None) -> None:
+def command(python: str | None) -> None:
     """List the adapters that come with pcbench, and whether their libraries are installed, and where.
 
     Without --python each is looked for where `pcbench check` would run it.

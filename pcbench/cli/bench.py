@@ -59,7 +59,7 @@ class _Command(click.Command):
         super().format_epilog(ctx, formatter)
 
 
-@click.command(cls=_Command)
+@click.command("bench", cls=_Command)
 @click.argument("implementations", nargs=-1, required=True, metavar="IMPL[=PYTHON]...")
 @click.option("--output", "directory", default="bench", show_default=True, type=click.Path(),
               help="Where tables, figures and raw timings go.")  # fmt: skip
@@ -82,7 +82,7 @@ class _Command(click.Command):
               help="Seconds for one call.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Two small problems in float64.")
 @click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
-def bench(
+def command(
     implementations: tuple[str, ...], directory: str, lines: tuple[str, ...], dtypes: str | None,
     tolerances: tuple[float, ...], fraction: float, rounds: int | None, seconds: float | None, threads: int,
     seed: int | None, reports: tuple[str, ...], timeout: float, quick: bool, quiet: bool,

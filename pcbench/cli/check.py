@@ -32,7 +32,7 @@ Exit codes:
 """
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command("check", epilog=EXIT_CODES)
 @implementation_argument
 @python_option
 @click.option("--profile", default="standard", show_default=True, help="How much evidence: smoke, standard, thorough.")
@@ -56,7 +56,7 @@ Exit codes:
 @click.option("--in-process", is_flag=True, help="Run the implementation inside the runners, to debug it.")
 @click.option("--fresh", is_flag=True, help="Ignore the journal of an unfinished run.")
 @click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
-def check(
+def command(
     impl: str,
     python: str | None,
     profile: str,

@@ -7,10 +7,10 @@ import sys
 import click
 
 
-@click.command()
+@click.command("compare")
 @click.argument("before", metavar="A.json", type=click.Path())
 @click.argument("after", metavar="B.json", type=click.Path())
-def compare(before: str, after: str) -> None:
+def command(before: str, after: str) -> None:
     """Compare two reports of `pcbench check --json`, A before and B after.
 
     A verdict that got worse, a margin that more than doubled (above 0.01, with the same profile and seed), or a law

@@ -22,12 +22,12 @@ Exit codes:
 """
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command("conventions", epilog=EXIT_CODES)
 @implementation_argument
 @python_option
 @timeout_option
 @click.option("--in-process", is_flag=True, help="Run the implementation in this process, to debug it.")
-def conventions(impl: str, python: str | None, timeout: float, in_process: bool) -> None:
+def command(impl: str, python: str | None, timeout: float, in_process: bool) -> None:
     """Measure how the numbers of IMPL are to be read, and print what its manifest should declare.
 
     Each law of definition is asked on three small problems under every combination of the conventions that it depends

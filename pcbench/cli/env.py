@@ -17,8 +17,8 @@ from pcbench.environments.catalogue import ENVIRONMENTS, Record
 name_argument = click.argument("name", metavar="|".join(ENVIRONMENTS))
 
 
-@click.group()
-def env() -> None:
+@click.group("env")
+def command() -> None:
     """Environments for the libraries under test: one virtual environment each, with what its authors declare.
 
     An adapter whose environment was made runs in it, unless --python names another interpreter.  They are kept in the
@@ -26,7 +26,7 @@ def env() -> None:
     """
 
 
-@env.command()
+@command.command()
 @name_argument
 @click.argument("source", required=False)
 @click.option("--python", metavar="PATH", help="Interpreter to make it with.  [default: the first that fits: pcbench's "
@@ -59,7 +59,7 @@ def create(
     _conclude(console, f"made {name} in {record.seconds:.0f} s", record)
 
 
-@env.command()
+@command.command()
 @name_argument
 @click.argument("checkouts", nargs=-1, required=True, metavar="PATH...")
 def add(name: str, checkouts: tuple[str, ...]) -> None:
@@ -74,7 +74,7 @@ def add(name: str, checkouts: tuple[str, ...]) -> None:
     _conclude(Console(highlight=False), f"added to {name}", record)
 
 
-@env.command("list")
+@command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON: the whole record of each that was made.")
 def list_(as_json: bool) -> None:
     """List the environments: what they hold, on which Python, whether they can be used, and where they are."""
@@ -102,7 +102,7 @@ def list_(as_json: bool) -> None:
     console.print(table)
 
 
-@env.command()
+@command.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def remove(names: tuple[str, ...]) -> None:
     """Remove environments, with all that was installed there; checkouts on their path stay where they are."""

@@ -13,7 +13,7 @@ from pcbench.errors import UsageError
 from pcbench.gate.outcome import EXIT_CODES
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command("gate", epilog=EXIT_CODES)
 @click.argument("base", metavar="BASE")
 @click.argument("head", metavar="[HEAD]", required=False)
 @click.option("--implementation", default="reference", show_default=True, help="Adapter, as for `check`; a relative "
@@ -42,7 +42,7 @@ from pcbench.gate.outcome import EXIT_CODES
 @click.option("--json", "json_path", type=click.Path(), help="Write everything that was measured.")
 @click.option("--markdown", "markdown_path", type=click.Path(), help="Write Markdown for a pull request.")
 @click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
-def gate(
+def command(
     base: str, head: str | None, implementation: str, python: str | None, directory: str, sources: tuple[str, ...],
     rows: str, profile: str, laws: tuple[str, ...], known_failures: str | None, effect: float, ratio: float, pairs: int,
     max_pairs: int, calibration: int, drift: float, threads: int, clock: str, seed: int | None, json_path: str | None,

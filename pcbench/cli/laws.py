@@ -30,10 +30,10 @@ def law_data(law: Any) -> dict[str, Any]:
     )
 
 
-@click.command()
+@click.command("laws")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def laws(ids: tuple[str, ...], as_json: bool) -> None:
+def command(ids: tuple[str, ...], as_json: bool) -> None:
     """List the laws; with IDs (groups and wildcards too) everything about those."""
     from pcbench.laws import Domain, select
 

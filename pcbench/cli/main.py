@@ -8,20 +8,22 @@ from typing import Any
 
 import click
 
-from pcbench.cli.adapters import adapters
-from pcbench.cli.bench import bench
-from pcbench.cli.check import check
-from pcbench.cli.compare import compare
-from pcbench.cli.conventions import conventions
-from pcbench.cli.env import env
-from pcbench.cli.gate import gate
-from pcbench.cli.laws import laws
-from pcbench.cli.matrix import matrix
-from pcbench.cli.new_adapter import new_adapter
-from pcbench.cli.phase import phase
-from pcbench.cli.replay import replay
-from pcbench.cli.scaling import scaling
-from pcbench.cli.speed import speed
+from pcbench.cli import (
+    adapters,
+    bench,
+    check,
+    compare,
+    conventions,
+    env,
+    gate,
+    laws,
+    matrix,
+    new_adapter,
+    phase,
+    replay,
+    scaling,
+    speed,
+)
 from pcbench.environments.catalogue import PLACE
 from pcbench.errors import PcbenchError, UsageError, told
 from pcbench.version import __version__
@@ -76,7 +78,7 @@ def main() -> None:
             raise UsageError(f"environment variable {name} is not known{hint}")
 
 
-for command in (
+for module in (
     check,
     laws,
     replay,
@@ -92,7 +94,7 @@ for command in (
     matrix,
     env,
 ):
-    main.add_command(command)
+    main.add_command(module.command)
 
 if __name__ == "__main__":
     main()

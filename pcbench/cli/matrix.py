@@ -35,7 +35,7 @@ Exit codes:
 """
 
 
-@click.command(epilog=EXIT_CODES)
+@click.command("matrix", epilog=EXIT_CODES)
 @click.argument("implementations", nargs=-1, metavar="[IMPL[=PYTHON]]...")
 @click.option("--output", "directory", default="matrix", show_default=True, type=click.Path(file_okay=False),
               help="Where reports, table and figure go.")  # fmt: skip
@@ -48,7 +48,7 @@ Exit codes:
 @memory_limit_option
 @click.option("--fresh", is_flag=True, help="Judge all anew, also what an earlier run has judged.")
 @click.option("--quiet", is_flag=True, help="One line for each implementation.")
-def matrix(
+def command(
     implementations: tuple[str, ...],
     directory: str,
     profile: str,

@@ -14,7 +14,7 @@ from pcbench.errors import UsageError
 @click.argument("name")
 @click.option("--directory", default=".", show_default=True, type=click.Path(file_okay=False), help="Where to write.")
 @click.option("--no-workflow", is_flag=True, help="Leave out the GitHub workflow, .github/workflows/pcbench.yml.")
-def new_adapter(name: str, directory: str, no_workflow: bool) -> None:
+def command(name: str, directory: str, no_workflow: bool) -> None:
     """Write the files of a new adapter for the library NAME, which pass all laws they claim until you change them.
 
     These are an adapter, a list of known failures, a pytest module and, at the top of the git repository, a GitHub

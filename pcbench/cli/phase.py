@@ -19,7 +19,7 @@ PLANES = ("output", "initial", "depth")
 _LISTED = 20
 
 
-@click.command()
+@click.command("phase")
 @click.option("--output", "directory", default="phase", show_default=True, type=click.Path(file_okay=False),
               help="Where tables and figures go.")  # fmt: skip
 @click.option("--planes", default=",".join(PLANES), show_default=True, help="What to sweep, comma-separated.")
@@ -35,7 +35,7 @@ _LISTED = 20
 @click.option("--workers", type=click.IntRange(1), help="Processes; changes speed alone.  [default: CPUs]")
 @click.option("--fresh", is_flag=True, help="Forget what an earlier run in the same directory has measured.")
 @click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
-def phase(
+def command(
     directory: str, planes: str, widths: tuple[int, ...], depth: int, depths: tuple[int, ...], width: int, points: int,
     seeds: int, seed: int, tolerance: float | None, workers: int | None, fresh: bool, quiet: bool,
 ) -> None:  # fmt: skip

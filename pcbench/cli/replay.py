@@ -14,14 +14,14 @@ from pcbench.problem.architectures import problem_from_line
 from pcbench.problem.mlp import Problem
 
 
-@click.command()
+@click.command("replay")
 @click.argument("law")
 @click.argument("problem")
 @implementation_option
 @python_option
 @timeout_option
 @click.option("--in-process", is_flag=True, help="Run the implementation in this process, to debug it.")
-def replay(law: str, problem: str, impl: str, python: str | None, timeout: float, in_process: bool) -> None:
+def command(law: str, problem: str, impl: str, python: str | None, timeout: float, in_process: bool) -> None:
     """Judge LAW on PROBLEM, the line a report gives for a failure, and print everything.
 
     \b

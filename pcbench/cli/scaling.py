@@ -19,7 +19,7 @@ FIGURES = ("initialisation", "training", "nonlinear", "architectures")
 _WIDTHS, _DEPTHS = "2,8,32,128,512,2048", "2,4,8,16,32"
 
 
-@click.command()
+@click.command("scaling")
 @click.option("--output", "directory", default="scaling", show_default=True, type=click.Path(file_okay=False),
               help="Where tables and figures go.")  # fmt: skip
 @click.option("--figures", default=",".join(FIGURES), show_default=True, help="What to measure, comma-separated.")
@@ -37,7 +37,7 @@ _WIDTHS, _DEPTHS = "2,8,32,128,512,2048", "2,4,8,16,32"
 @click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler instead.")
 @click.option("--redraw", is_flag=True, help="Draw what is in the tables; measure nothing.")
 @click.option("--quiet", is_flag=True, help="No progress: the files written alone.")
-def scaling(
+def command(
     directory: str, figures: str, inference: bool, widths: tuple[int, ...], depths: tuple[int, ...], repeats: int,
     seed: int, data: str | None, batch: int, accelerator: bool, workers: int | None, dask: str | None, redraw: bool,
     quiet: bool,

@@ -16,7 +16,7 @@ from pcbench.errors import UsageError
 KINDS = ("float32", "float64", "tf32", "bfloat16")
 
 
-@click.command()
+@click.command("speed")
 @click.option("--output", "directory", default="speed", show_default=True, type=click.Path(file_okay=False),
               help="Where tables go.")  # fmt: skip
 @click.option("--widths", default="32,128,512,2048", show_default=True, type=Sizes(1), help="Of hidden layers.")
@@ -39,7 +39,7 @@ KINDS = ("float32", "float64", "tf32", "bfloat16")
 @click.option("--timeout", default=60.0, show_default=True, type=float, help="Seconds for one call of a peer.")
 @click.option("--fresh", is_flag=True, help="Forget what an earlier run in the same directory has measured.")
 @click.option("--quiet", is_flag=True, help="No progress: the conclusion alone.")
-def speed(
+def command(
     directory: str, widths: tuple[int, ...], depths: tuple[int, ...], batches: tuple[int, ...], kinds: str,
     activation: str, groups: tuple[int, ...], orientations: str, peers: tuple[str, ...], equilibria: bool,
     rounds: int, seconds: float, memory: float, work: float, timeout: float, fresh: bool, quiet: bool,

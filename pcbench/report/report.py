@@ -14,6 +14,7 @@ from typing import Any
 from pcbench.adapters.register import KNOWN
 from pcbench.errors import UsageError
 from pcbench.output import strict_json
+from pcbench.output.html import html_table
 from pcbench.report.evidence import BROKEN, OUTCOMES, Verdict, Worst
 from pcbench.report.known_failures import KnownFailure
 from pcbench.worker.provenance import short
@@ -90,9 +91,12 @@ class LawText:
     failing_means: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Report:
-    """The verdicts of one run in the order of the register, each law with its text."""
+    """The verdicts of one run in the order of the register, each law with its text.
+
+    `conforms`, `failures` and `conclusion` say what there is to know first; a notebook shows a table.
+    """
 
     header: RunHeader
     laws: tuple[LawText, ...]
@@ -107,11 +111,43 @@ class Report:
         if strange:
             raise UsageError(f"a report has outcomes {', '.join(OUTCOMES)}, not {', '.join(strange)}")
 
+    def __repr__(self) -> str:
+        """Who was judged, all denominators, the conclusion, and a line for each failure."""
+        h = self.header
+        lines = [f"Report on {h.subject}, profile {h.profile}, seed {h.seed}", self.summary, self.conclusion]
+        lines += [f"  {v.outcome}: {v.law}: {v.message.strip()}".rstrip(": ") for v in self.failures]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the same, with margin and problem of every law that was judged."""
+        first, summary, conclusion = repr(self).splitlines()[:3]
+        rows = [
+            (
+                v.law,
+                v.outcome,
+                f"{v.worst.margin:.2g}" if v.examples or v.failure else "",
+                (v.failure or v.worst).problem,
+            )
+            for v in self.verdicts
+            if v.outcome != "not-applicable"
+        ]
+        return html_table([first, summary, conclusion], ("law", "verdict", "margin", "problem"), rows, set(RED))
+
     # ---- what it amounts to ---------------------------------------------------------------------------------------
 
     def counts(self) -> dict[str, int]:
         """How many laws have each outcome; the sum is the number of laws."""
         return {outcome: sum(v.outcome == outcome for v in self.verdicts) for outcome in OUTCOMES}
+
+    @property
+    def conforms(self) -> bool:
+        """Whether all applicable laws hold, but for those that are known to fail."""
+        return self.exit_code == 0
+
+    @property
+    def failures(self) -> tuple[Verdict, ...]:
+        """The verdicts on laws that are broken, on which the implementation broke down, or that hold unexpectedly."""
+        return tuple(v for v in self.verdicts if v.outcome in RED)
 
     @property
     def applicable(self) -> int:
@@ -178,6 +214,9 @@ class Report:
         if not worst.problem:
             return ""
         h = self.header
+        if not h.spec:  # an object of a process that may be gone: the law on all its problems, from the same seed
+            name = h.implementation.rpartition(":")[2]
+            return f"pcbench.check({name}, profile={h.profile!r}, seed={h.seed}, laws={verdict.law!r})"
         words = ["pcbench", "replay", verdict.law, worst.problem, "--impl", h.implementation]
         # What runs in the environment made for it is found there, also after that was made anew in another folder.
         found = h.implementation in KNOWN and KNOWN[h.implementation].environment == h.environment != ""

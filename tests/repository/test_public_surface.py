@@ -1,8 +1,13 @@
 """The public names of `pcbench`: adding or removing one is a decision, made here as well."""
 
+import importlib
+
+import pytest
+
 import pcbench
 
 PUBLIC = [
+    "Architecture",
     "Capabilities",
     "Conventions",
     "Equilibrium",
@@ -13,15 +18,29 @@ PUBLIC = [
     "Network",
     "PcbenchError",
     "Problem",
+    "Report",
+    "check",
 ]
 
 
 def test_public_names():
     """If this fails, the surface that users depend on has changed."""
-    modules = type(pcbench)
-    names = [n for n, v in vars(pcbench).items() if not n.startswith("_") and not isinstance(v, modules)]
-    assert sorted(names) == PUBLIC
+    assert sorted(n for n in pcbench.__all__ if not n.startswith("_")) == PUBLIC
+    assert dir(pcbench) == sorted(pcbench.__all__)
     assert isinstance(pcbench.__version__, str)
+
+
+def test_adapters_that_were_scaffolded_before_find_what_they_import():
+    """If this fails, the adapter in somebody's repository breaks with a new version of pcbench."""
+    implementation, network = (importlib.import_module(f"pcbench.{name}") for name in ("implementation", "network"))
+    assert implementation.Manifest is pcbench.Manifest
+    assert network.Network is pcbench.Network
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    """If this fails, `hasattr(pcbench, ...)` raises, and a misspelt name is reported as something else."""
+    with pytest.raises(AttributeError, match="module 'pcbench' has no attribute 'chekc'"):
+        _ = pcbench.chekc
 
 
 def test_public_names_have_docstrings():

@@ -1,9 +1,9 @@
-"""README.md is true: its tables are those of the code, its example passes, and nothing in it is unchecked by accident.
+"""README.md, CONTRIBUTING.md and docs/ are true: tables, links and the example; nothing is unchecked by accident.
 
-`ci/readme.py --check` runs its commands as well.
+`ci/readme.py --check` runs their commands as well.
 """
 
-import importlib.util
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -19,21 +19,31 @@ from pcbench.report.profiles import Profile
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+}
 FEW = Profile(name="few", examples=6, groups=1, shapes=4, minimum=1)
 FLAT = "contract.target-has-two-axes"
 
 
+def from_ci(name):
+    """A module beside `ci/readme.py`, which is a program and in no package."""
+    sys.path.insert(0, str(ROOT / "ci"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / "ci"))
+
+
 @pytest.fixture(scope="module")
 def program():
-    """`ci/readme.py` as a module; it is a program and in no package."""
-    spec = importlib.util.spec_from_file_location("ci_readme", ROOT / "ci" / "readme.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return from_ci("readme")
+
+
+@pytest.fixture(scope="module")
+def checker():
+    return from_ci("readme_links")
 
 
 @pytest.fixture
@@ -45,62 +55,79 @@ def toy(program, tmp_path):
     return path
 
 
-# ---- the file --------------------------------------------------------------------------------------------------------
+# ---- the pages -------------------------------------------------------------------------------------------------------
 
 
-def test_tables_are_those_of_the_code(program):
+@pytest.mark.parametrize("name", PAGES)
+def test_tables_are_those_of_the_code(program, tmp_path, name):
     """A law, a profile, a convention or an exit code has changed: run `python ci/readme.py --tables`."""
-    _, stale, problems = program.process(README, commands=False)
-    assert stale == []
-    assert problems == []
+    checked = program.process(PAGES[name], tmp_path, commands=False)
+    assert checked.stale == []
+    assert checked.problems == []
 
 
 def test_every_law_is_listed_once():
-    """The table of laws is not what a reader sees: markers gone, or a law listed by hand."""
-    listed = re.findall(r"^\| `([a-z0-9.-]+\.[a-z0-9-]+)` \|", README, re.M)
-    assert listed == list(REGISTRY)
+    """The page of laws is not what a reader sees: markers gone, or a law listed by hand."""
+    assert re.findall(r"^### `([a-z0-9.-]+)`$", PAGES["docs/laws.md"], re.M) == list(REGISTRY)
 
 
-def test_every_table_is_used(program):
+def test_every_law_has_an_anchor_of_its_own(checker):
+    """A report that links to a law would lead to another one, or nowhere."""
+    anchors = checker.anchors(ROOT / "docs" / "laws.md")
+    assert {law_id.replace(".", "") for law_id in REGISTRY} <= anchors
+    assert len({checker.slug(law_id) for law_id in REGISTRY}) == len(REGISTRY)
+
+
+def test_every_group_of_laws_is_described():
+    """A group was added, and the page of laws cannot say what it is about, or still describes one that is gone."""
+    assert set(from_ci("readme_tables").GROUPS) == {law_id.partition(".")[0] for law_id in REGISTRY}
+
+
+def test_every_table_is_used_once(program):
     """A marker was deleted or misspelt, so that its table no longer follows the code."""
-    assert {p.argument for p in program.parts(README) if p.mark == "generated"} == set(program.TABLES)
+    used = [p.argument for text in PAGES.values() for p in program.parts(text) if p.mark == "generated"]
+    assert sorted(used) == sorted(program.TABLES)
+
+
+def test_every_page_is_looked_after(program):
+    """A page was added that `ci/readme.py` leaves out, or that the index, and so the site, does not lead to."""
+    assert [path.relative_to(ROOT).as_posix() for path in program.pages()] == [
+        "README.md",
+        *sorted(set(PAGES) - {"README.md"}),
+    ]
+    index = set(re.findall(r"\]\(([^)#]+\.md)\)", PAGES["docs/index.md"]))
+    assert {name.removeprefix("docs/") for name in PAGES if name.startswith("docs/")} - {"index.md"} <= index
 
 
 def test_every_shell_block_is_run_or_excused(program):
-    """A command in README.md would rot unseen."""
-    assert program.unaccounted(README) == []
+    """A command in a page would rot unseen."""
+    assert [block for text in PAGES.values() for block in program.unaccounted(text)] == []
 
 
-def test_every_command_and_exit_code_is_mentioned():
+def test_the_command_of_the_tests_is_found_once(program, capsys):
+    """`.ci/run` would not know how README.md says to run the tests."""
+    assert program.command("test", program.pages()) == 0
+    assert capsys.readouterr().out == "pip install -e '.[test]' && pytest\n"
+    assert program.command("none", program.pages()) == 2
+
+
+def test_every_command_is_mentioned():
     """A command was added without telling anybody."""
+    prose = "".join(text for name, text in PAGES.items() if name != "docs/api.md")  # which lists them by itself
     for name in main.commands:
-        assert f"`pcbench {name}" in README
+        assert f"pcbench {name}" in prose
 
 
-def test_links_lead_somewhere():
-    """A file that README.md points to was moved or never committed."""
-    targets = [t for t in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in t]
-    assert targets
-    assert [t for t in targets if not (ROOT / t).exists()] == []
+def test_links_lead_somewhere(checker):
+    """A file, heading or image that a page points to was moved or never committed, or README.md is too long."""
+    assert checker.problems(ROOT) == []
 
 
-def test_files_named_in_the_text_exist():
-    """Code was moved and README.md still names the old place."""
-    named = re.findall(r"`((?:pcbench|ci|tests|properties|\.ci)/[\w./-]*)`", README)
-    assert named
-    assert [n for n in named if not (ROOT / n).exists()] == []
-
-
-def test_readme_stays_short(program):
-    """It has grown past what anybody reads, what is generated left out."""
-    generated = sum(p.text.count("\n") for p in program.parts(README) if p.mark == "generated")
-    assert len(README.splitlines()) - generated < 440
-
-
-def test_numbers_of_laws_are_generated(program):
+@pytest.mark.parametrize("name", PAGES)
+def test_numbers_of_laws_are_generated(program, name):
     """Somebody wrote the number of laws by hand, and it will be wrong tomorrow."""
-    text = README
-    for part in program.parts(README):
+    text = PAGES[name]
+    for part in program.parts(text):
         if part.mark in ("generated", "output"):
             text = text.replace(part.text, "")
     assert re.findall(r"\b\d+ (?:applicable )?laws\b", text) == []
@@ -135,17 +162,17 @@ def test_example_without_its_assert_breaks_the_law_that_is_said(toy, subject_of)
 # ---- the check itself ------------------------------------------------------------------------------------------------
 
 
-def test_a_new_law_makes_the_table_stale(program):
+def test_a_new_law_makes_the_page_stale(program, tmp_path):
     """The check of the tables would pass whatever they say."""
-    law("zzz.new", statement="new", citation="none", failing_means="nothing")(
+    law("contract.new", statement="new", citation="none", failing_means="nothing")(
         lambda subject, problem: Measurement(error=0.0, allowance=1.0)
     )
     try:
-        _, stale, _ = program.process(README, commands=False)
+        stale = program.process(PAGES["docs/laws.md"], tmp_path, commands=False).stale
     finally:
-        del REGISTRY["zzz.new"]
+        del REGISTRY["contract.new"]
     assert len(stale) == 1
-    assert "zzz.new" in stale[0]
+    assert "contract.new" in stale[0]
 
 
 def test_masking_hides_rounding_and_shows_verdicts(program):
@@ -161,21 +188,27 @@ def _document(body):
     return f"text\n\n{body}\n"
 
 
-def test_a_command_that_ends_otherwise_is_a_problem(program):
-    """A command of README.md could fail and the check pass, or an output that is no longer printed be kept."""
-    _, stale, problems = program.process(
+def test_a_command_that_ends_otherwise_is_a_problem(program, tmp_path):
+    """A command of a page could fail and the check pass, or an output that is no longer printed be kept."""
+    checked = program.process(
         _document(
             "```sh run: exit 3\nexit 3\n```\n\n```sh run\necho 1 law; false\n```\n\n```text output: law\n2 law\n```"
         ),
+        tmp_path,
         commands=True,
     )
-    assert len(problems) == 1
-    assert "echo 1 law; false" in problems[0]
-    assert stale == []  # numbers alone differ
-    _, stale, _ = program.process(
-        _document("```sh run\necho none\n```\n\n```text output: law\nlaw\n```"), commands=True
-    )
-    assert len(stale) == 1
+    assert len(checked.problems) == 1
+    assert "echo 1 law; false" in checked.problems[0]
+    assert checked.stale == []  # numbers alone differ
+    none = _document("```sh run\necho none\n```\n\n```text output: law\nlaw\n```")
+    assert len(program.process(none, tmp_path, commands=True).stale) == 1
+
+
+def test_a_page_may_use_what_another_has_written(program, tmp_path):
+    """The pages on adapters could not use the example of README.md."""
+    program.process(_document("```python file: a.py\nprint(1)\n```"), tmp_path, commands=True)
+    checked = program.process(_document("```sh run\ntest -f a.py\n```"), tmp_path, commands=True)
+    assert checked.problems == []
 
 
 def test_a_block_that_nothing_runs_is_found(program):
@@ -183,7 +216,66 @@ def test_a_block_that_nothing_runs_is_found(program):
     assert program.unaccounted(_document("```sh\nrm it\n```\n\n```sh not run: dangerous\nrm it\n```")) == ["rm it\n"]
 
 
-def test_rewriting_is_stable(program):
+@pytest.mark.parametrize("name", PAGES)
+def test_rewriting_is_stable(program, tmp_path, name):
     """Writing the generated parts twice changes the file again, so that --check never agrees."""
-    once, _, _ = program.process(README, commands=False)
-    assert program.process(once, commands=False)[0] == once
+    once = program.process(PAGES[name], tmp_path, commands=False).text
+    assert program.process(once, tmp_path, commands=False).text == once
+
+
+# ---- the check of links ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A repository of two pages, in which every link leads somewhere."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "figure.png").write_bytes(b"")
+    (tmp_path / "README.md").write_text("# A b\n\n## `x.y-z`, twice\n\n## `x.y-z`, twice\n\n[b](docs/b.md#two-words)\n")
+    (tmp_path / "docs" / "b.md").write_text(
+        "# Two *words*\n\n<a id='q'></a> ![f](../figure.png) [a](../README.md#xy-z-twice-1) [self](#two-words)\n"
+        "[out](https://example.org/x#y)\n\n```text\n[code](nowhere.md)\n```\n\n`[code](nowhere.md)`\n"
+    )
+    return tmp_path
+
+
+def test_links_that_are_right_pass(checker, small):
+    """Links in code, to other sites, or to the second of two equal headings are taken for broken ones."""
+    assert checker.problems(small) == []
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "[a](../nowhere.md)",
+        "[a](../README.md#no-such-heading)",
+        "[a](#no-such-heading)",
+        "![a](../nowhere.png)",
+        "[![a](../nowhere.png)](../figure.png)",
+        "[a](../docs)",
+        "[a](../../outside.md)",
+        '<img src="nowhere.png">',
+    ],
+)
+def test_a_broken_link_is_found(checker, small, link):
+    """A link that leads nowhere would be committed."""
+    page = small / "docs" / "c.md"
+    page.write_text(f"text {link}\n")
+    assert len(checker.problems(small)) == 1
+    assert "docs/c.md" in checker.problems(small)[0]
+
+
+def test_a_readme_that_grows_is_found(checker, small):
+    """README.md has grown past what anybody reads."""
+    (small / "README.md").write_text("# A b\n\n" + "é" * (checker.README_BYTES // 2))
+    assert any("README.md has" in problem for problem in checker.problems(small))
+
+
+def test_code_that_is_gone_is_found(checker, small):
+    """A module or file was moved, and a page still names the old place."""
+    (small / "pcbench" / "protocol").mkdir(parents=True)
+    page = small / "docs" / "b.md"
+    page.write_text(
+        "`pcbench.laws` `pcbench.laws.select` `pcbench check` `pcbench/protocol/` `pcbench.nothing` `ci/x.py`"
+    )
+    assert [problem.split("`")[1] for problem in checker.missing_code(small, page)] == ["ci/x.py", "pcbench.nothing"]

@@ -51,7 +51,7 @@ def groups_for(layers: int, width: int, batch: int) -> int:
     eight groups, which takes half the time of one group at N = 32, L = 128, B = 16, and few in one.  A product with a
     vector is none of two matrices: 126 of them compile in seconds, and one batched product of them is as fast, but at
     N = 128, L = 128, where 14 groups take 0.6 to 0.9 of its time (`pcbench speed --batches 1 --groups 1,14,126`).
-    `ci/reports/speed-groups.md` has the figures, and the command is in `ci/README.md`.
+    `ci/reports/speed-groups.md` has the figures, and the command is in `docs/results.md`.
 
     *GPU.*  A layer does not fill the device below `_FULL` units, and a launch costs as much as a small product: one
     batched product.  Above, a layer fills it alone, and groups keep what lies between the products small.

@@ -7,8 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from pcbench import theory
-from pcbench.cli.phase import PLANES
-from pcbench.cli.phase import phase as command
+from pcbench.cli.phase import PLANES, command
 from pcbench.errors import UsageError
 from pcbench.experiments.phase import figure as phase_figure
 from pcbench.experiments.phase import growth as phase_growth
