@@ -5,6 +5,7 @@ Every function gives the text of one part.  All but `profiles` stand in docs/, s
 
 from __future__ import annotations
 
+import ast
 import csv
 import inspect
 import json
@@ -16,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from house import read_house
 from readme_links import slug
 
 CI = Path(__file__).resolve().parent
@@ -324,6 +326,18 @@ def _head(name: str, what: str) -> str:
     return f"{head}\n\n{what}: [ci/{name}](../ci/{name}).\n"
 
 
+def storeys() -> str:
+    """Every package with its storey and the first line of its docstring, lowest first."""
+    house = read_house(CI.parent)
+    text = "| storey | package | what it holds |\n| ---: | --- | --- |\n"
+    for k, row in enumerate(house.storeys):
+        for name in row:
+            module = ast.parse(house.modules[f"pcbench.{name}"].read_text(encoding="utf-8"))
+            first = (ast.get_docstring(module) or "").split("\n")[0].rstrip(".")
+            text += f"| {k} | `{name}` | {first} |\n"
+    return text
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "laws": laws,
     "profiles": profiles,
@@ -342,4 +356,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "worker cost": worker_cost,
     "speed": speed,
     "exponents": exponents,
+    "storeys": storeys,
 }
