@@ -224,7 +224,8 @@ def draw(house: House, path: Path) -> None:
             "", xy=place[b], xytext=place[a], zorder=1,
             arrowprops={
                 "arrowstyle": "-|>", "color": "#c0392b" if red else "#7f8c9b", "linewidth": 1.6 if red else 0.7,
-                "alpha": 1.0 if red else 0.22 if (a, b) in implied else 0.9, "shrinkA": 14, "shrinkB": 14, "connectionstyle": "arc3,rad=0.06",
+                "alpha": 1.0 if red else 0.22 if (a, b) in implied else 0.9, "shrinkA": 14, "shrinkB": 14,
+                "connectionstyle": "arc3,rad=0.06",
             },
         )  # fmt: skip
     for name, (x, y) in place.items():
