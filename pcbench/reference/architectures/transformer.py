@@ -18,9 +18,8 @@ where the embedding adds that of the token and that of the position over \(\sqrt
 at every width and no multiplier, so its branches grow with the width (the factor \(N^{-1/2}\) stands in the branch of
 their code for `sp`).  Its head of standard deviation 0.02 makes the excess \(S - I\) of order \(4\cdot10^{-4} L/N\), so
 energy and loss agree at every width; the weight gradients do not, for the errors are as large beside the small
-activities as under `mupc` (`pcbench.reference.architectures.excess`).  Departures from their code: their embedding is
-not over \(\sqrt2\), their final normalisation is a layer of its own, and they multiply the branches by \(1/n\) for
-\(n\) blocks under `sp` too.
+activities as under `mupc`.  Departures from their code: their embedding is not over \(\sqrt2\), their final
+normalisation is a layer of its own, and they multiply the branches by \(1/n\) for \(n\) blocks under `sp` too.
 
 Measured at certified equilibria (4 blocks, 4 heads, 16 tokens, 17 words, 8 sequences; N = 8, 32, 128):
 
