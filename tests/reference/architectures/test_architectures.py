@@ -12,17 +12,26 @@ import pytest
 
 from pcbench.errors import ProblemError
 from pcbench.problem import arrays
+from pcbench.problem.architectures import ArchitectureProblem
 from pcbench.reference.architectures import chain as chains
 from pcbench.reference.architectures import equilibrium as chain_equilibrium
 from pcbench.reference.architectures.chain import Chain
-from pcbench.reference.architectures.cnn import residual_cnn
-from pcbench.reference.architectures.transformer import transformer
+from pcbench.reference.architectures.models import chain_of
 from pcbench.reference.compilation import compilations, counted_jit
 
 BATCH, TOKENS, WORDS = 3, 4, 5
 Case = tuple[Chain, Any, Any]
 ROUNDING = 1e-14
 """Activities of size 1, computed in two ways."""
+
+
+def residual_cnn(**settings: Any) -> Chain:
+    return chain_of(ArchitectureProblem(kind="cnn", batch=BATCH, **settings).architecture())
+
+
+def transformer(**settings: Any) -> Chain:
+    plain = {"kind": "transformer", "batch": BATCH, "activation": "gelu", "loss": "ce"}
+    return chain_of(ArchitectureProblem(**(plain | settings)).architecture())
 
 
 def cnn(**changes: Any) -> Case:
@@ -48,7 +57,7 @@ def regression(**changes: Any) -> Case:
     settings: dict[str, Any] = {"seed": 4, "tokens": TOKENS, "width": 12, "blocks": 2, "heads": 3, "input_dim": 2}
     kind = {"latents": "branch", "softmax": False, "normalised": True, "causal": False, "activation": "tanh"}
     x, y = arrays.normal(2, "input", BATCH, TOKENS, 2), arrays.normal(2, "target", BATCH, TOKENS, 3)
-    return transformer(outputs=3, loss="mse", precision=0.6, **(settings | kind | changes)), x, y
+    return transformer(outputs=3, loss="mse", output_precision=0.6, **(settings | kind | changes)), x, y
 
 
 CASES = {"cnn": cnn, "language": language, "regression": regression}
@@ -288,7 +297,7 @@ def test_the_cnn_is_the_documented_one():
 
 def test_the_equilibrium_of_a_linear_cnn_is_the_closed_form():
     r"""If this fails, the equilibrium energy is not (1/2B) sum r^T S^-1 r, S = I/lambda + sum J_l J_l^T."""
-    chain, x, y = cnn(**CNN, activation="linear", precision=1.7)
+    chain, x, y = cnn(**CNN, activation="linear", output_precision=1.7)
     J, S, output = np.eye(3), np.eye(3) / 1.7, x.reshape(BATCH, -1)
     operators = [matrix + np.eye(len(matrix)) if skip else matrix for matrix, skip in cnn_layers(chain, CNN)]
     for operator in operators:
@@ -472,15 +481,15 @@ def test_float32_stays_float32():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: cnn(side=6, stages=2), r"side=6 with 2 poolings by 2: needed a multiple of 4"),
+        (lambda: cnn(side=6, stages=2), r"side=6 with 2 poolings by 2: needed a multiple"),
         (lambda: cnn(width=0), r"width=0: needed 1 or more"),
         (lambda: cnn(blocks=-1), r"blocks=-1: needed 0 or more"),
         (lambda: cnn(parameterisation="ntp"), r"parameterisation='ntp': needed one of sp, mupc, mupc-limits"),
         (lambda: language(width=7), r"width=7 with 2 heads: needed a multiple of 2"),
         (lambda: language(blocks=0), r"blocks=0: needed 1 or more"),
         (lambda: language(latents="layer"), r"latents='layer': needed one of block, branch"),
-        (lambda: language(input_dim=2), r"vocabulary=5 and input_dim=2: needed one of them"),
-        (lambda: language(vocabulary=None), r"vocabulary=None and input_dim=None: needed one of them"),
+        (lambda: language(input_dim=2), r"vocabulary=5, input_dim=2: needed one of them"),
+        (lambda: language(vocabulary=0), r"vocabulary=0, input_dim=0: needed one of them"),
     ],
 )
 def test_what_is_refused(build, message):
