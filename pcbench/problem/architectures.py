@@ -49,7 +49,7 @@ Measured at certified equilibria (4 blocks, 4 heads, 16 tokens, 17 words, 8 sequ
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,7 @@ import numpy as np
 from pcbench.errors import ProblemError
 from pcbench.problem import arrays
 from pcbench.problem.architecture import KINDS, Architecture
+from pcbench.problem.line import check_fields, format_line, parse_line
 from pcbench.problem.mlp import Problem
 from pcbench.problem.network import ACTIVATIONS, DTYPES, LOSSES, Activities
 
@@ -146,12 +147,7 @@ class ArchitectureProblem:
 
     def line(self) -> str:
         """The problem as one word for a shell, `kind=cnn,width=3,side=4,...`; defaults are left out."""
-        parts = []
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value != item.default:
-                parts.append(f"{item.name}={str(value).lower() if isinstance(value, bool) else value}")
-        return ",".join(parts)
+        return format_line(self)
 
     def to_json(self) -> dict[str, Any]:
         """Every field that this kind has, as plain JSON data."""
@@ -165,20 +161,9 @@ class ArchitectureProblem:
 
         **Raises:** `ProblemError` naming the part that is not understood.
         """
-        kinds = {"int": int, "float": float, "str": str, "bool": lambda w: {"true": True, "false": False}[w]}
-        types, values = {item.name: str(item.type) for item in fields(cls)}, {}
-        for part in text.split(","):
-            name, sign, word = part.partition("=")
-            if not sign or name not in types or name in values:
-                raise ProblemError(f"{part!r} in the problem: needed each field=value once, of {', '.join(types)}")
-            try:
-                values[name] = kinds[types[name]](word)
-            except (ValueError, KeyError):
-                raise ProblemError(f"{name}={word!r}: needed a value of type {types[name]}") from None
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ProblemError(f"problem {text!r} is not complete: {error}") from None
+        values = parse_line(cls, text)
+        check_fields(cls, values)
+        return cls(**values)
 
     # ---- arrays ---------------------------------------------------------------------------------------------------
 
@@ -278,4 +263,4 @@ def problem_from_line(text: str) -> AnyProblem:
     **Raises:** `ProblemError` naming the part that is not understood.
     """
     named = any(part.strip().startswith("kind=") for part in text.split(","))
-    return ArchitectureProblem.from_line(text.strip()) if named else Problem.from_line(text)
+    return ArchitectureProblem.from_line(text) if named else Problem.from_line(text)
