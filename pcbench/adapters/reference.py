@@ -29,8 +29,6 @@ from pcbench.reference.inference.orientation import orientation_for
 from pcbench.reference.network import PCN
 from pcbench.version import __version__
 
-Weights = tuple[np.ndarray, ...]
-
 _ALL = ("activities", "output", "layer_energies", "activity_gradients", "weight_gradients")
 _SMALL = 1 << 22
 """Multiplications of one pass below which one program answers every question about a state.

@@ -19,8 +19,7 @@ from pcbench.protocol.implementation import Capabilities, Equilibrium, Inference
 from pcbench.reference.architectures import chain as chains
 from pcbench.reference.architectures import equilibrium as chain_equilibrium
 from pcbench.reference.architectures.chain import Chain
-from pcbench.reference.architectures.cnn import cnn_layers
-from pcbench.reference.architectures.transformer import transformer_layers
+from pcbench.reference.architectures.models import chain_of
 from pcbench.reference.compilation import compilations, counted_jit
 from pcbench.reference.equilibrium.outcome import Outcome
 from pcbench.version import __version__
@@ -144,27 +143,6 @@ class ReferenceArchitectures:
                 chain_of(network), input, target, z, np.bool_(start is not None), np.int64(steps), real(step_size)
             )
             return jax.tree.map(np.array, answers)
-
-
-def chain_of(network: Architecture) -> Chain:
-    """The chain that an architecture describes."""
-    sizes, options = network.sizes, network.options
-    if network.kind == "cnn":
-        layers = cnn_layers(stages=sizes["stages"], blocks=sizes["blocks"], activation=network.activation)
-    else:
-        discrete = "input_dim" not in sizes
-        layers = transformer_layers(
-            blocks=sizes["blocks"], heads=sizes["heads"], discrete=discrete, activation=network.activation, **options
-        )
-    return Chain.of(
-        layers,
-        network.parameters,
-        network.scalings,
-        loss=network.loss,
-        precision=network.precision,
-        activation=network.activation,
-        affine=network.kind == "cnn" and network.activation == "linear",
-    )
 
 
 def _check(network: Architecture, input: np.ndarray, target: np.ndarray) -> None:

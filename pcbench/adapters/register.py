@@ -19,207 +19,145 @@ class AdapterEntry:
     """One adapter that comes with pcbench.
 
     **Arguments:** `name` on the command line; `spec` of the object that answers, `module:attribute`; `description` in
-    one line; `install`, what to give to `pip install`, empty if it comes with pcbench; `probe`, the top-level module
-    whose presence in an interpreter means that the library is installed there; `timed`, the spec of the same
-    implementation as it is to be timed, where answering thousands of small questions asks for another one; `clone`, the
-    address of the repository of a library that is not packaged, which is cloned and put on the path; `environment`, the
-    name of the one it runs in if that was made (see `pcbench.environments.catalogue`), empty if there is none.
+    one line; `probe`, the top-level module whose presence in an interpreter means that the library is installed there;
+    `timed`, the spec of the same implementation as it is to be timed, where answering thousands of small questions asks
+    for another one; `clone`, the address of the repository of a library that is not packaged, which is cloned and put
+    on the path; `environment`, the name of the one it runs in if that was made (see `pcbench.environments.catalogue`),
+    empty if there is none.
     """
 
     name: str
     spec: str
     description: str
-    install: str
     probe: str
     timed: str = ""
     clone: str = ""
     environment: str = ""
 
+    @property
+    def install(self) -> str:
+        """What to give to `pip install`, as in its environment; empty if it is cloned or comes with pcbench."""
+        if self.clone or not self.environment:
+            return ""
+        environment = environments.ENVIRONMENTS[self.environment]
+        return environment.source or environment.requirements[0]
 
-def _entries(*entries: AdapterEntry) -> dict[str, AdapterEntry]:
-    return {entry.name: entry for entry in entries}
+
+def _adapters(module: str, variants: dict[str, tuple[str, str]], **shared: str) -> list[AdapterEntry]:
+    """The adapters in one module of `pcbench.adapters`, by name with the attribute and the description of each.
+
+    `shared` are the fields of `AdapterEntry` that are the same for all.
+    """
+    return [
+        AdapterEntry(name=name, spec=f"pcbench.adapters.{module}:{attribute}", description=description, **shared)
+        for name, (attribute, description) in variants.items()
+    ]
 
 
-KNOWN: dict[str, AdapterEntry] = _entries(
-    AdapterEntry(
-        name="reference",
-        spec="pcbench.adapters.reference:implementation",
-        description="the PCN that comes with pcbench, in JAX",
-        install="",
+_ENTRIES = (
+    *_adapters(
+        "reference",
+        {"reference": ("implementation", "the PCN that comes with pcbench, in JAX")},
         probe="jax",
         timed="pcbench.adapters.reference:compiled_for_speed",
     ),
-    AdapterEntry(
-        name="reference-architectures",
-        spec="pcbench.adapters.reference_architectures:implementation",
-        description="the residual CNNs and transformers that come with pcbench, in JAX",
-        install="",
+    *_adapters(
+        "reference_architectures",
+        {
+            "reference-architectures": (
+                "implementation",
+                "the residual CNNs and transformers that come with pcbench, in JAX",
+            )
+        },
         probe="jax",
     ),
-    AdapterEntry(
-        name="numpy",
-        spec="pcbench.adapters.numpy:implementation",
-        description="a plain, eager PCN in NumPy, written independently of the reference",
-        install="",
+    *_adapters(
+        "numpy",
+        {"numpy": ("implementation", "a plain, eager PCN in NumPy, written independently of the reference")},
         probe="numpy",
     ),
-    AdapterEntry(
-        name="fabricpc",
-        spec="pcbench.adapters.fabricpc:implementation",
-        description="FabricPC: graphs of predictive coding nodes, in JAX",
-        install="fabricpc==0.6.0",
+    *_adapters(
+        "fabricpc",
+        {
+            "fabricpc": ("implementation", "FabricPC: graphs of predictive coding nodes, in JAX"),
+            "fabricpc-ce": ("cross_entropy", "FabricPC with softmax and cross-entropy at the output"),
+            "fabricpc-mupc": ("mupc", "FabricPC with its own muPC scaling of predictions and of top-down gradients"),
+        },
         probe="fabricpc",
         environment="fabricpc",
     ),
-    AdapterEntry(
-        name="fabricpc-ce",
-        spec="pcbench.adapters.fabricpc:cross_entropy",
-        description="FabricPC with softmax and cross-entropy at the output",
-        install="fabricpc==0.6.0",
-        probe="fabricpc",
-        environment="fabricpc",
-    ),
-    AdapterEntry(
-        name="fabricpc-mupc",
-        spec="pcbench.adapters.fabricpc:mupc",
-        description="FabricPC with its own muPC scaling of predictions and of top-down gradients",
-        install="fabricpc==0.6.0",
-        probe="fabricpc",
-        environment="fabricpc",
-    ),
-    AdapterEntry(
-        name="torch",
-        spec="pcbench.adapters.torch:implementation",
-        description="layers of PyTorch and an energy that autograd differentiates",
-        install="torch",
+    *_adapters(
+        "torch",
+        {"torch": ("implementation", "layers of PyTorch and an energy that autograd differentiates")},
         probe="torch",
         environment="torch",
     ),
-    AdapterEntry(
-        name="torch2pc",
-        spec="pcbench.adapters.torch2pc:implementation",
-        description="Torch2PC: strict predictive coding of sequential models, in PyTorch",
-        install="",
+    *_adapters(
+        "torch2pc",
+        {"torch2pc": ("implementation", "Torch2PC: strict predictive coding of sequential models, in PyTorch")},
         probe="TorchSeq2PC",
         clone="https://github.com/RobertRosenbaum/Torch2PC",
         environment="torch",
     ),
-    AdapterEntry(
-        name="preco",
-        spec="pcbench.adapters.preco:implementation",
-        description="PRECO: hierarchical predictive coding networks, in PyTorch and float32",
-        install="",
+    *_adapters(
+        "preco",
+        {
+            "preco": ("implementation", "PRECO: hierarchical predictive coding networks, in PyTorch and float32"),
+            "preco-float64": ("float64", "PRECO in float64, its step size included, by activities and gradients alone"),
+        },
         probe="PRECO",
         clone="https://github.com/bjornvz/PRECO",
         environment="torch",
     ),
-    AdapterEntry(
-        name="preco-float64",
-        spec="pcbench.adapters.preco:float64",
-        description="PRECO in float64, its step size included, by activities and gradients alone",
-        install="",
-        probe="PRECO",
-        clone="https://github.com/bjornvz/PRECO",
-        environment="torch",
-    ),
-    AdapterEntry(
-        name="pctrainer",
-        spec="pcbench.adapters.pctrainer:implementation",
-        description="PCTrainer and PCLayer of Bogacz-Group/PredictiveCoding, in PyTorch",
-        install="",
+    *_adapters(
+        "pctrainer",
+        {"pctrainer": ("implementation", "PCTrainer and PCLayer of Bogacz-Group/PredictiveCoding, in PyTorch")},
         probe="predictive_coding",
         clone="https://github.com/Bogacz-Group/PredictiveCoding",
         environment="torch",
     ),
-    AdapterEntry(
-        name="jpc",
-        spec="pcbench.adapters.jpc:implementation",
-        description="jpc: predictive coding networks in JAX, with optax's updates of activities and weights",
-        install=environments.ENVIRONMENTS["jpc"].source,
+    *_adapters(
+        "jpc",
+        {
+            "jpc": (
+                "implementation",
+                "jpc: predictive coding networks in JAX, with optax's updates of activities and weights",
+            ),
+            "jpc-sp": ("sp", "jpc's closed form of linear networks, standard parameterisation"),
+            "jpc-sp-gamma": ("sp_gamma", "jpc's closed form of linear networks, standard parameterisation with gamma"),
+            "jpc-ntp": ("ntp", "jpc's closed form of linear networks, neural tangent parameterisation"),
+            "jpc-mupc": ("mupc", "jpc's closed form of linear networks, its μPC with gamma"),
+            "jpc-solve-inference": ("solve_inference", "jpc's inference of linear networks by diffrax"),
+        },
         probe="jpc",
         environment="jpc",
     ),
-    AdapterEntry(
-        name="jpc-sp",
-        spec="pcbench.adapters.jpc:sp",
-        description="jpc's closed form of linear networks, standard parameterisation",
-        install=environments.ENVIRONMENTS["jpc"].source,
-        probe="jpc",
-        environment="jpc",
-    ),
-    AdapterEntry(
-        name="jpc-sp-gamma",
-        spec="pcbench.adapters.jpc:sp_gamma",
-        description="jpc's closed form of linear networks, standard parameterisation with gamma",
-        install=environments.ENVIRONMENTS["jpc"].source,
-        probe="jpc",
-        environment="jpc",
-    ),
-    AdapterEntry(
-        name="jpc-ntp",
-        spec="pcbench.adapters.jpc:ntp",
-        description="jpc's closed form of linear networks, neural tangent parameterisation",
-        install=environments.ENVIRONMENTS["jpc"].source,
-        probe="jpc",
-        environment="jpc",
-    ),
-    AdapterEntry(
-        name="jpc-mupc",
-        spec="pcbench.adapters.jpc:mupc",
-        description="jpc's closed form of linear networks, its μPC with gamma",
-        install=environments.ENVIRONMENTS["jpc"].source,
-        probe="jpc",
-        environment="jpc",
-    ),
-    AdapterEntry(
-        name="jpc-solve-inference",
-        spec="pcbench.adapters.jpc:solve_inference",
-        description="jpc's inference of linear networks by diffrax",
-        install=environments.ENVIRONMENTS["jpc"].source,
-        probe="jpc",
-        environment="jpc",
-    ),
-    AdapterEntry(
-        name="pcx",
-        spec="pcbench.adapters.pcx:implementation",
-        description="PCX: modules, value nodes and tracked parameters, in JAX",
-        install="pcx==0.6.3",
+    *_adapters(
+        "pcx",
+        {
+            "pcx": ("implementation", "PCX: modules, value nodes and tracked parameters, in JAX"),
+            "pcx-unseeded": ("unseeded", "PCX with its global random key left as an exception leaves it"),
+        },
         probe="pcx",
         environment="pcx",
     ),
-    AdapterEntry(
-        name="pcx-unseeded",
-        spec="pcbench.adapters.pcx:unseeded",
-        description="PCX with its global random key left as an exception leaves it",
-        install="pcx==0.6.3",
+    *_adapters(
+        "pcx_cnn",
+        {"pcx-cnn": ("implementation", "PCX's convolutional layers, as residual CNNs")},
         probe="pcx",
         environment="pcx",
     ),
-    AdapterEntry(
-        name="pcx-cnn",
-        spec="pcbench.adapters.pcx_cnn:implementation",
-        description="PCX's convolutional layers, as residual CNNs",
-        install="pcx==0.6.3",
-        probe="pcx",
-        environment="pcx",
-    ),
-    AdapterEntry(
-        name="ngclearn",
-        spec="pcbench.adapters.ngclearn:implementation",
-        description="ngc-learn: contexts of cells and synapses, compiled to processes, in JAX",
-        install="ngclearn==3.2.3",
-        probe="ngclearn",
-        environment="ngclearn",
-    ),
-    AdapterEntry(
-        name="ngclearn-bounded",
-        spec="pcbench.adapters.ngclearn:bounded",
-        description="ngc-learn with the soft bound of its weights, which is its default",
-        install="ngclearn==3.2.3",
+    *_adapters(
+        "ngclearn",
+        {
+            "ngclearn": ("implementation", "ngc-learn: contexts of cells and synapses, compiled to processes, in JAX"),
+            "ngclearn-bounded": ("bounded", "ngc-learn with the soft bound of its weights, which is its default"),
+        },
         probe="ngclearn",
         environment="ngclearn",
     ),
 )
+KNOWN: dict[str, AdapterEntry] = {entry.name: entry for entry in _ENTRIES}
 """The adapters that come with pcbench, by name."""
 
 

@@ -13,11 +13,6 @@ from pcbench.output import strict_json
 SCHEMA = 1
 """The version of the JSON layout."""
 
-OUTCOMES = (
-    "regression", "improvement", "small", "cleared", "undecided", "noisy", "withheld", "not-applicable", "error",
-)  # fmt: skip
-"""What can be said of a row, see `Comparison`."""
-
 EXIT_CODES = """
 \b
 Exit codes:
@@ -35,11 +30,12 @@ Exit codes:
 class Comparison:
     """One row: what was decided and from what.
 
-    **Arguments:** `outcome` from `OUTCOMES`: `small` differs for certain but by less than a floor, `cleared` is not
-    slower by the effect looked for, `undecided` is neither at the most pairs, `noisy` the same on a host whose spread
-    says that it could not be, `withheld` has no passing conformance row beside it, `error` failed; `why` in a sentence;
-    `base`, `head`, the values of all pairs in order; `ratio` head over base, the median over pairs; `spread` of A/A
-    pairs and the smallest slowdown that is found with it; `rule`, `paired` or `exact`.
+    **Arguments:** `outcome`: a `regression` or an `improvement`, `small` differs for certain but by less than a floor,
+    `cleared` is not slower by the effect looked for, `undecided` is neither at the most pairs, `noisy` the same on a
+    host whose spread says that it could not be, `withheld` has no passing conformance row beside it, `not-applicable`
+    is for implementations without what the row measures, `error` failed; `why` in a sentence; `base`, `head`, the
+    values of all pairs in order; `ratio` head over base, the median over pairs; `spread` of A/A pairs and the smallest
+    slowdown that is found with it; `rule`, `paired` or `exact`.
     """
 
     row: str

@@ -28,7 +28,6 @@ from pcbench.problem.network import Activities, Network
 from pcbench.worker.subject import Subject
 
 CONTRACT = ("contract.shapes-and-dtypes",)
-STEP = ("inference.step-follows-definition",)
 
 
 @law(

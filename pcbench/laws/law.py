@@ -13,7 +13,6 @@ from pcbench.problem.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS
 from pcbench.worker.subject import Subject
 
 SMOOTH = tuple(a for a in ACTIVATIONS if a != "relu")
-NONLINEAR = tuple(a for a in ACTIVATIONS if a != "linear")
 
 
 @dataclass(frozen=True, kw_only=True)

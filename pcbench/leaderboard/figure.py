@@ -51,7 +51,7 @@ def draw(board: Board, place: Path, name: str = "bench") -> list[Path]:
             for row in chosen:
                 _curve(axis, row, names.index(row.implementation), against_seconds=line == 1)
     _legend(axes[0, -1], rows, names)
-    return [drawing.save(figure, place / f"{name}{suffix}", note=_note(board)) for suffix in (".svg", ".png")]
+    return drawing.save_both(figure, place / name, note=_note(board))
 
 
 def _curve(axis: Axes, row: Row, place: int, *, against_seconds: bool) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from pcbench.errors import UsageError
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """The colours of Okabe and Ito (2008), told apart with any colour vision; the pale yellow comes last."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-INK, FAINT = "#222222", "#d9d9d9"
+INK, GREY, FAINT = "#222222", "#888888", "#d9d9d9"
 _SIZES = {"title": 10.0, "label": 9.0, "tick": 8.0, "note": 6.5}
 
 
@@ -100,11 +100,53 @@ def size_ticks(axes: Axes, sizes: Iterable[float], *, which: str = "x", most: in
     axis.set_minor_formatter(NullFormatter())
 
 
+def size_axes(
+    axes: Axes, sizes: Iterable[float], *, title: str = "", x: str = "", y: str = "", log_y: bool = True
+) -> None:
+    """A logarithmic axis of sizes with ticks at those that were measured, and texts as in `describe`."""
+    log_axes(axes, y=log_y)
+    size_ticks(axes, sizes)
+    describe(axes, title=title, x=x, y=y)
+
+
+def guide(axes: Axes, x: Any, y: Any, label: str) -> None:
+    """A thin dotted line to compare a slope with, such as a power of the size."""
+    axes.plot(x, y, color=GREY, linewidth=1, linestyle=":", label=label)
+
+
+def colour_bar(figure: Figure, axes: Axes, mesh: Any, label: str = "", **look: Any) -> None:
+    """The scale of the colours of `mesh` beside its panel."""
+    bar = figure.colorbar(mesh, ax=axes, aspect=30, **look)
+    bar.set_label(label, fontsize=_SIZES["label"], color=INK)
+    bar.ax.tick_params(labelsize=_SIZES["tick"], colors=INK)
+
+
 def sequential(count: int) -> list[str]:
     """`count` colours from dark to light for what has an order, such as widths: viridis without its palest end."""
     colour_map = matplotlib.colormaps["viridis"]
     positions = np.linspace(0.0, 0.88, count) if count > 1 else [0.35]
     return [to_hex(colour_map(float(p))) for p in positions]
+
+
+def samples_by_size(
+    rows: Iterable[Mapping[str, Any]],
+    over: str,
+    value: str | Callable[[Mapping[str, Any]], float | None],
+    *,
+    above: float = 0.0,
+) -> tuple[list[int], list[list[float]]]:
+    """Ascending values of the column `over`, and of each all `value`s of its rows that are larger than `above`.
+
+    `value` is a column or a function of a row.  Rows in which it is None or not larger are left out, and with them
+    sizes that have no other.
+    """
+    groups: dict[int, list[float]] = {}
+    for row in rows:
+        number = row.get(value) if isinstance(value, str) else value(row)
+        if number is not None and number > above:
+            groups.setdefault(row[over], []).append(float(number))
+    sizes = sorted(groups)
+    return sizes, [groups[size] for size in sizes]
 
 
 def interval(values: Iterable[float]) -> tuple[float, float, float]:
@@ -162,3 +204,8 @@ def save(figure: Figure, path: str | Path, *, note: str = "") -> Path:
         with suppress(OSError):
             temporary.unlink()
     return path
+
+
+def save_both(figure: Figure, stem: str | Path, *, note: str = "") -> list[Path]:
+    """Write `figure` as SVG and as PNG, `stem` with the one suffix and with the other; `note` as in `save`."""
+    return [save(figure, f"{stem}{suffix}", note=note) for suffix in (".svg", ".png")]

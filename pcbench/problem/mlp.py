@@ -7,20 +7,19 @@ bits on every platform (`pcbench.problem.arrays`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from pcbench.errors import ProblemError
 from pcbench.problem import arrays
+from pcbench.problem.line import check_fields, format_line, parse_line
 from pcbench.problem.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
 from pcbench.problem.parameterisation import NAMED, Exponents, initial_std, layer_scalings
 
 _SCALE_LIMIT = {"float64": 1e12, "float32": 1e6}
 _SHORT = {"input_dim": "D", "width": "N", "depth": "L", "output_dim": "K", "batch": "B"}
-_LONG = {short: name for name, short in _SHORT.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,13 +132,7 @@ class Problem:
         **Raises:** `ProblemError` for a field that does not exist, is missing or has a bad value.
         """
         values = dict(data)
-        known = {field.name: field for field in fields(cls)}
-        for name in values:
-            if name not in known:
-                raise ProblemError(f"field {name!r} is not part of a problem; fields are {', '.join(known)}")
-        missing = [n for n, field in known.items() if field.default is MISSING and n not in values]
-        if missing:
-            raise ProblemError(f"a problem needs {', '.join(missing)}, which this one lacks")
+        check_fields(cls, values)
         named = values.get("parameterisation")
         if isinstance(named, str) and named.startswith("general"):
             values["parameterisation"] = Exponents.from_line(named)
@@ -147,14 +140,7 @@ class Problem:
 
     def line(self) -> str:
         """The problem as one word for a shell, `D=3,N=5,L=4,K=2,B=3,activation=tanh,seed=7`; defaults are left out."""
-        parts = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.default is not MISSING and value == field.default:
-                continue
-            text = value.line() if isinstance(value, Exponents) else str(value).lower() if value is True else str(value)
-            parts.append(f"{_SHORT.get(field.name, field.name)}={text}")
-        return ",".join(parts)
+        return format_line(self, _SHORT)
 
     @classmethod
     def from_line(cls, text: str) -> Problem:
@@ -162,27 +148,7 @@ class Problem:
 
         **Raises:** `ProblemError` naming the part that is not understood.
         """
-        kinds: dict[str, Callable[[str], Any]] = {
-            "int": int,
-            "float": float,
-            "str": str,
-            "str | Exponents": str,
-            "bool": lambda word: {"true": True, "false": False}[word.lower()],
-        }
-        types = {field.name: str(field.type) for field in fields(cls)}
-        values: dict[str, Any] = {}
-        for part in text.strip().split(","):
-            name, sign, word = part.strip().partition("=")
-            name = _LONG.get(name, name)
-            if not sign or name not in types:
-                raise ProblemError(f"{part!r} in the problem: needed field=value, fields are {', '.join(types)}")
-            if name in values:
-                raise ProblemError(f"{name} is given twice in the problem {text!r}")
-            try:
-                values[name] = kinds[types[name]](word)
-            except (ValueError, KeyError):
-                raise ProblemError(f"{name}={word!r}: needed a value of type {types[name]}") from None
-        return cls.from_json(values)
+        return cls.from_json(parse_line(cls, text, _SHORT))
 
     # ---- sizes ------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from pcbench.output.drawing import INK, PALETTE, panels, save
+from pcbench.output.drawing import INK, PALETTE, panels, save_both
 from pcbench.report.evidence import Verdict
 from pcbench.report.matrix import Column, applicable
 
@@ -37,8 +37,7 @@ ROWS = 46
 
 def draw(columns: Sequence[Column], directory: str | Path, *, note: str = "") -> list[Path]:
     """Write `matrix` as SVG and PNG into `directory`."""
-    figure = matrix(columns)
-    return [save(figure, Path(directory) / f"matrix{suffix}", note=note) for suffix in (".svg", ".png")]
+    return save_both(matrix(columns), Path(directory, "matrix"), note=note)
 
 
 def matrix(columns: Sequence[Column]) -> Figure:

@@ -82,14 +82,6 @@ def envelope_activities(network: Network, input: Array, target: Array) -> list[A
     return operators.propagate(network, np.asarray(input, np.float64), errors)
 
 
-def envelope_weight_gradients(network: Network, input: Array, target: Array) -> list[Array]:
-    r"""\(dF^*/dW_l\), `(fan_out, fan_in)` each, of a linear network with any loss.
-
-    **Raises:** as `envelope`.
-    """
-    return linear.gradients_of_costate(network, input, envelope(network, input, target).costate)
-
-
 def _newton(loss: str, precision: float, G: Array, output: Array, target: Array) -> tuple[Array, Array]:
     """The minimisers u `(B, r)` and half the squared gradient norms there `(B,)`."""
     batch, rank = len(output), G.shape[1]

@@ -20,9 +20,7 @@ import numpy as np
 
 from pcbench.errors import TheoryError
 from pcbench.problem.mlp import Problem
-from pcbench.problem.network import Network
 from pcbench.problem.parameterisation import Exponents, initial_std, layer_scalings
-from pcbench.theory import linear
 
 
 def expected_excess(
@@ -84,12 +82,3 @@ def expected_excess_of(problem: Problem) -> float:
         output_multiplier=problem.output_multiplier,
         variance=problem.weight_scale**2,
     )
-
-
-def excess(network: Network) -> float:
-    r"""\(\mathrm{tr}(S - I/\lambda)/K\) of one network, the quantity whose mean over weights is `expected_excess`.
-
-    **Raises:** `TheoryError` for a nonlinear network.
-    """
-    jacobians = linear.output_jacobians(network)
-    return float(sum(np.sum(J * J) for J in jacobians) / network.dims[-1])

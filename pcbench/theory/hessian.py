@@ -37,7 +37,7 @@ def activity_hessian(network: Network) -> Array:
     if size > DENSE_LIMIT:
         raise TheoryError(
             f"dense activity Hessian with {size} rows: at most {DENSE_LIMIT} are formed; "
-            "use extreme_eigenvalues, hessian_product or solve_hessian, which need no matrix"
+            "use extreme_eigenvalues or hessian_product, which need no matrix"
         )
     maps = linear.layer_maps(network)
     H = np.eye(size)
@@ -65,15 +65,6 @@ def hessian_product(network: Network, vectors: list[Array]) -> list[Array]:
     return [errors[k] - operators.apply_transposed(network, k + 2, above[k]) for k in range(top)]
 
 
-def solve_hessian(network: Network, vectors: list[Array]) -> list[Array]:
-    r"""\(H^{-1}v\) for each row of `vectors`, \(U^{-1}(I - G^T S^{-1} G)U^{-T}v\), at the cost of an equilibrium.
-
-    **Raises:** `TheoryError` unless the network is linear with squared error.
-    """
-    _check(network)
-    return _solve(network, linear.factor(network), vectors)
-
-
 def _solve(network: Network, R: Array, vectors: list[Array]) -> list[Array]:
     total = [vectors[-1]]
     for k in range(network.depth - 2, 0, -1):
@@ -94,12 +85,6 @@ def extreme_eigenvalues(network: Network) -> tuple[float, float]:
     """
     _check(network)
     return _bottom(network), _top(network)[0]
-
-
-def condition_number(network: Network) -> float:
-    r"""\(\kappa = \lambda_{\max}/\lambda_{\min}\) of the activity Hessian."""
-    low, high = extreme_eigenvalues(network)
-    return high / low
 
 
 def step_size_threshold(network: Network) -> float:

@@ -79,17 +79,6 @@ def equilibrium_matrix(network: Network) -> Array:
     return total
 
 
-def equilibrium_condition(network: Network) -> float:
-    r"""\(\sqrt{\mathrm{cond}(S)}\), by which relative rounding, that of r included, may grow on the way to \(F^*\).
-
-    Infinite if S is singular to float64.
-
-    **Raises:** `TheoryError` for a nonlinear network.
-    """
-    singular = np.linalg.svd(factor(network), compute_uv=False)
-    return float(singular[0] / singular[-1]) if singular[-1] > 0 else np.inf
-
-
 def _solvable_factor(network: Network) -> Array:
     """`factor`, refused where no digit of its solution would be right.
 
@@ -199,18 +188,6 @@ def equilibrium_weight_gradients(network: Network, input: Array, target: Array) 
     return gradients_of_costate(network, input, equilibrium_costate(network, input, target))
 
 
-def loss_gradients(network: Network, input: Array, target: Array) -> list[Array]:
-    r"""Backpropagation's gradient of `loss`, without the precision: \(-\frac{a_l}{B}\sum_b J_l^T r_b \hat z_{l-1}^T\).
-
-    **Raises:** `TheoryError` unless the network is linear with squared error.
-    """
-    operators.require_mse(network, "loss gradients")
-    r, x = residual(network, input, target), np.asarray(input, np.float64)
-    below = [x, *operators.propagate(network, x, None)]
-    above = [*operators.pull_back(network, r), r]
-    return [-(a / len(x)) * (e.T @ z) for a, e, z in zip(network.scalings, above, below, strict=True)]
-
-
 def energy_bounds(network: Network, loss: float) -> tuple[float, float]:
     r"""\((\mathrm{loss}/\lambda_{\max}(S),\ \mathrm{loss}/\lambda_{\min}(S))\), between which \(F^*\) lies (L3).
 
@@ -222,39 +199,3 @@ def energy_bounds(network: Network, loss: float) -> tuple[float, float]:
     operators.require_mse(network, "energy bounds")
     singular = np.linalg.svd(factor(network), compute_uv=False)
     return float(loss / singular[0] ** 2), float(loss / singular[-1] ** 2)
-
-
-def energy_gaps(network: Network, input: Array, target: Array, activities: list[Array]) -> Array:
-    r"""\(F_b(z) - F_b^*\) of every sample, `(B,)`, exactly and without subtracting two energies.
-
-    In error space the energy is quadratic with Hessian \(I + \lambda G^T G\), \(G = [J_1 \dots J_{L-1}]\), so the
-    gap is \(\tfrac12 g^T(I - G^T S^{-1} G) g\) with \(g = \nabla_\varepsilon F_b\); here as
-    \(\tfrac12(\|w\|^2 + \|Gw\|^2\lambda)\), \(w = H^{-1} g\), a sum of squares.
-
-    **Raises:** `TheoryError` unless the network is linear with squared error.
-    """
-    gradient = error_space_gradient(network, input, target, activities)
-    pushed = operators.propagate(network, None, gradient)
-    output = operators.apply(network, network.depth, pushed[-1])  # G g
-    R = _solvable_factor(network)
-    costate = np.linalg.solve(R, np.linalg.solve(R.T, output.T)).T  # S^-1 G g
-    back = operators.pull_back(network, costate)
-    step = [g - b for g, b in zip(gradient, back, strict=True)]
-    # G w = G g - G G^T S^-1 G g = S^-1 G g / lambda
-    norms = np.sum([np.sum(w * w, axis=1) for w in step], axis=0)
-    return (norms + np.sum(costate * costate, axis=1) / network.precision) / 2
-
-
-def error_space_gradient(network: Network, input: Array, target: Array, activities: list[Array]) -> list[Array]:
-    r"""\(\nabla_{\varepsilon_l} F_b = \varepsilon_l - \lambda J_l^T(y - f_L)\), per sample, `(B, N)` each.
-
-    **Raises:** `TheoryError` unless the network is linear with squared error.
-    """
-    operators.require_linear(network, "error-space gradient")
-    operators.require_mse(network, "error-space gradient")
-    x, y = operators.batch_arrays(network, input, target)
-    z = operators.activity_arrays(network, activities, len(x))
-    below = [x, *z]
-    output = network.precision * (y - operators.apply(network, network.depth, z[-1]))
-    back = operators.pull_back(network, output)
-    return [z[k] - operators.apply(network, k + 1, below[k]) - back[k] for k in range(network.depth - 1)]

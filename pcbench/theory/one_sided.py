@@ -117,55 +117,6 @@ def one_sided_residual(
         kinks = kept
 
 
-def one_sided_derivatives(
-    network: Network, input: Array, target: Array, activities: list[Array], *, width_of_kink: Width
-) -> tuple[list[Array], list[Array]]:
-    r"""The derivatives of \(F_b\) when a unit's activity rises, and when it falls: two lists of `(B, N)`, per layer.
-
-    Units within `width_of_kink` of their kink count as at it, without being moved.  Both are \(\ge 0\) at a local
-    minimum; before the weight the converse holds as well, after it descent may need several units at once.
-
-    **Raises:** as `one_sided_residual`.
-    """
-    point = _prepare(network, input, target, activities)
-    kinks = [np.abs(u) <= w for u, w in zip(point.arguments, _widths(point, width_of_kink), strict=True)]
-    up, down = [], []
-    for m, force in enumerate(point.forces, start=1):
-        base = point.errors[m - 1] + point.pulled(m, force, point.sides(m, kinks))
-        if m <= len(kinks):
-            bends = np.where(kinks[m - 1], point.jump(m, force), 0.0)
-            rows = point.rows(m)
-            rises, falls = (bends, 0 * bends) if rows is None else (bends @ _part(rows), bends @ _part(-rows))
-            up.append(base + rises)
-            down.append(-base + falls)
-        else:
-            up.append(base)
-            down.append(-base)
-    return up, down
-
-
-def width_of_chatter(
-    network: Network, input: Array, target: Array, activities: list[Array], step_size: float, *, factor: float = 2.0
-) -> list[Array]:
-    r"""How close to its kink gradient descent with this step may hold a unit: a width for `one_sided_residual`.
-
-    A step moves the argument of unit j by \(\eta\,|w_j\cdot g|\), with g of either side, so a unit that crosses back
-    and forth stays within the larger of the two.  `factor` leaves room for what its neighbours do meanwhile; a width
-    too large costs sharpness only.
-
-    **Raises:** as `one_sided_residual`.
-    """
-    point = _prepare(network, input, target, activities)
-    result = []
-    for m, u in enumerate(point.arguments, start=1):
-        force, side = point.forces[m - 1], (u > 0).astype(np.float64)
-        g, jump, rows = point.errors[m - 1] + point.pulled(m, force, side), point.jump(m, force), point.rows(m)
-        rate = g if rows is None else g @ rows.T
-        across = jump * (1 - 2 * side) * (1.0 if rows is None else np.sum(rows**2, axis=1))
-        result.append(factor * step_size * np.maximum(np.abs(rate), np.abs(rate + across)))
-    return result
-
-
 def gradient_of_piece(
     network: Network, input: Array, target: Array, activities: list[Array], *, piece: list[Array]
 ) -> list[Array]:
@@ -273,10 +224,6 @@ def _widths(point: _Point, width: Width) -> list[Array]:
             "what the activation acts on"
         )
     return given
-
-
-def _part(rows: Array) -> Array:
-    return np.maximum(rows, 0.0)
 
 
 def _not_concave(jump: Array) -> Array:

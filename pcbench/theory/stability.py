@@ -154,14 +154,6 @@ def expected_growth(exponents: Exponents, *, residual: bool = True) -> Growth:
     )
 
 
-def separation(exponents: Exponents, *, residual: bool = True) -> float:
-    """How far the parameterisation is from a boundary on which it does not lie: the smallest condition that is not 0.
-
-    What widths of a few hundred cannot tell apart lies closer than `TOLERANCE`; infinite if every condition is 0.
-    """
-    return min((abs(v) for v in conditions(exponents, residual=residual).values() if v), default=math.inf)
-
-
 # ---- depth ------------------------------------------------------------------------------------------------------
 
 
@@ -179,20 +171,6 @@ def depth_regime(branch: float, rate: float = 0.0) -> Regime:
     if values["readout learning"] > 0:
         return Regime.TRIVIAL
     return Regime.LAZY if values["features"] > 0 else Regime.FEATURE_LEARNING
-
-
-def expected_depth_growth(branch: float, rate: float = 0.0) -> Growth:
-    """The exponents in depth where it is stable.
-
-    **Raises:** `TheoryError` where it is unstable, for there growth is no power of the depth.
-    """
-    values = depth_conditions(branch, rate)
-    if min(values.values()) < 0:
-        raise TheoryError(
-            f"growth in depth at branch={branch!r}, rate={rate!r}: needed branch >= 1/2 and rate >= 0; "
-            "ask for the regime instead"
-        )
-    return Growth(initial_hidden=0.0, initial_output=0.0, hidden=-values["features"], output=-rate + 0.0)
 
 
 # ---- measured exponents -----------------------------------------------------------------------------------------

@@ -10,10 +10,9 @@ import pytest
 
 from pcbench.adapters.reference_architectures import implementation
 from pcbench.errors import ProblemError
+from pcbench.problem import arrays
 from pcbench.problem.architecture import Architecture
 from pcbench.problem.architectures import ArchitectureProblem
-from pcbench.reference.architectures.cnn import residual_cnn
-from pcbench.reference.architectures.transformer import transformer
 from pcbench.worker.frames import Channel, encode
 
 REFERENCE = implementation()
@@ -30,18 +29,13 @@ def test_a_problem_is_its_line(problem):
     assert ArchitectureProblem.from_line(problem.line()) == problem
 
 
-def test_the_drawn_network_is_that_of_the_reference():
-    """If this fails, the data that third parties get is not the network that the reference's own builders make."""
-    expected = residual_cnn(seed=0, side=4, channels=2, width=3, stages=1, blocks=3, classes=3)
-    found = CNN.architecture()
-    jax.tree.map(np.testing.assert_array_equal, found.parameters, expected.parameters)
-    jax.tree.map(np.testing.assert_array_equal, found.scalings, expected.scalings)
-    for name in ("sp", "mupc", "mupc-limits"):
-        sizes = {"tokens": 4, "width": 8, "blocks": 3, "heads": 2, "outputs": 5, "vocabulary": 5, "latents": "branch"}
-        expected = transformer(seed=0, **sizes, parameterisation=name)
-        found = ArchitectureProblem(kind="transformer", batch=2, **sizes, parameterisation=name).architecture()
-        jax.tree.map(np.testing.assert_array_equal, found.parameters, expected.parameters)
-        jax.tree.map(np.testing.assert_array_equal, found.scalings, expected.scalings)
+def test_weights_are_drawn_by_role():
+    """If this fails, the network of a line has changed: the weights are those of the seed, by layer or by name."""
+    network, text = CNN.architecture(), TEXT.architecture()
+    np.testing.assert_array_equal(network.parameters[1], arrays.normal(0, "weights/2", 3, 3, 3, 3))
+    np.testing.assert_array_equal(network.parameters[-1], arrays.normal(0, "weights/6", 3, 12))
+    np.testing.assert_array_equal(text.parameters[0]["position"], arrays.normal(0, "weights/position", 4, 8))
+    np.testing.assert_array_equal(text.parameters[2]["joining"], arrays.normal(0, "weights/block 1/joining", 8, 8))
 
 
 @BOTH

@@ -102,3 +102,16 @@ def test_palette_is_that_of_okabe_and_ito():
         (230, 159, 0), (86, 180, 233), (0, 0, 0), (240, 228, 66),
     }  # fmt: skip
     assert {tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in drawing.PALETTE} == rgb
+
+
+def test_samples_are_grouped_by_size():
+    """If this fails, a point of a figure is drawn at another size, or from values that rounding left."""
+    rows = [
+        {"width": 8, "gap": 2.0, "loss": 4.0},
+        {"width": 4, "gap": 3.0, "loss": 3.0},
+        {"width": 8, "gap": 1.0, "loss": 1.0},
+        {"width": 16, "gap": None, "loss": 1.0},
+        {"width": 32, "gap": 1e-16, "loss": 1.0},
+    ]
+    assert drawing.samples_by_size(rows, "width", "gap", above=1e-15) == ([4, 8], [[3.0], [2.0, 1.0]])
+    assert drawing.samples_by_size(rows[:3], "width", lambda r: r["gap"] / r["loss"]) == ([4, 8], [[1.0], [0.5, 1.0]])

@@ -77,36 +77,14 @@ def test_squared_error_gives_the_closed_form(problem: Problem):
     network, x, y = problem.network(), problem.input(), problem.target()
     answer = theory.envelope(network, x, y)
     np.testing.assert_allclose(answer.energies, theory.equilibrium_energies(network, x, y), rtol=1e-12)
-    for ours, theirs in zip(
-        theory.envelope_weight_gradients(network, x, y), theory.equilibrium_weight_gradients(network, x, y), strict=True
-    ):
-        np.testing.assert_allclose(ours, theirs, atol=1e-11 * max(1.0, np.abs(theirs).max()))
 
 
 @pytest.mark.parametrize("problem", CASES + EXTREMES[:2], ids=Problem.line)
-def test_energy_lies_between_its_first_order_bound_and_the_feedforward_energy(problem: Problem):
-    """Breaks if a sign in the envelope or the bound by convexity is wrong (L7)."""
+def test_energy_lies_between_zero_and_the_feedforward_energy(problem: Problem):
+    """Breaks if a sign in the envelope is wrong (L7)."""
     network, x, y = problem.network(), problem.input(), problem.target()
     energy = theory.envelope(network, x, y).energy
     assert 0 <= energy <= problem.output_precision * oracle.loss(network, x, y) * (1 + 1e-13)
-    assert theory.first_order_energy(network, x, y) <= energy + 1e-13
-
-
-@pytest.mark.parametrize("problem", CASES[::5], ids=Problem.line)
-def test_weight_gradients_are_central_differences(problem: Problem):
-    """Breaks if the envelope theorem is misapplied for cross-entropy."""
-    network, x, y = problem.network(), problem.input(), problem.target()
-    rng = np.random.default_rng(0)
-    for layer, gradient in enumerate(theory.envelope_weight_gradients(network, x, y)):
-        direction = rng.standard_normal(gradient.shape)
-
-        def energy(step: float, layer: int = layer, direction: np.ndarray = direction) -> float:
-            weights = list(network.weights)
-            weights[layer] = weights[layer] + step * direction
-            return theory.envelope(network.with_weights(weights), x, y).energy
-
-        numeric = (8 * (energy(1e-3) - energy(-1e-3)) - (energy(2e-3) - energy(-2e-3))) / 12e-3
-        assert numeric == pytest.approx(np.sum(gradient * direction), rel=1e-6, abs=1e-9)
 
 
 def test_zero_weights_leave_the_loss():

@@ -11,6 +11,7 @@ from pcbench.errors import TheoryError
 from pcbench.oracle import mlp as oracle
 from pcbench.problem.mlp import Problem
 from pcbench.problem.network import Network
+from pcbench.theory import linear
 
 CASES = [
     Problem(
@@ -122,26 +123,6 @@ def test_equilibrium_errors_are_the_prediction_errors_and_last_is_raw(problem: P
 
 
 @pytest.mark.parametrize("problem", CASES + SHAPES, ids=ids)
-def test_energy_gaps_are_differences_of_energies(problem: Problem):
-    """Breaks if the gap formula (error-space Hessian, Woodbury) is wrong away from equilibrium."""
-    network, x, y = everything(problem)
-    z = problem.activities()
-    gap = oracle.sample_energies(network, x, y, z) - theory.equilibrium_energies(network, x, y)
-    np.testing.assert_allclose(theory.energy_gaps(network, x, y, z), gap, rtol=1e-10)
-
-
-def test_energy_gaps_resolve_what_a_difference_of_energies_cannot():
-    """Breaks if the gap cancels: a displacement of 1e-12 must show its 1e-24, in its exact quadratic form."""
-    network, x, y = everything(CASES[40])
-    z = theory.equilibrium_activities(network, x, y)
-    move = np.ones_like(z[-1])
-    z[-1] = z[-1] + 1e-9 * move
-    H = theory.activity_hessian(network)[-5:, -5:]
-    # rounding of z* itself is 1e-16, a part in 1e7 of the displacement
-    np.testing.assert_allclose(theory.energy_gaps(network, x, y, z), 0.5e-18 * move[:, 0] * H.sum(), rtol=1e-5)
-
-
-@pytest.mark.parametrize("problem", CASES + SHAPES, ids=ids)
 def test_energy_lies_between_its_bounds_and_below_the_feedforward_energy(problem: Problem):
     """Breaks if the extreme eigenvalues of S are swapped or the precision is lost (L3)."""
     network, x, y = everything(problem)
@@ -185,18 +166,6 @@ def test_depth_two_scalar_network_by_hand():
     assert [g[0, 0] for g in gradients] == pytest.approx([-1.0, -2.0], rel=1e-15)
 
 
-def test_loss_gradients_are_backpropagation():
-    """Breaks if the BP side of the PC-BP comparison carries the precision or the wrong activities."""
-    for problem in CASES[::11]:
-        network, x, y = everything(problem)
-        for ours, theirs in zip(
-            theory.loss_gradients(network, x, y), oracle.backprop_gradients(network, x, y), strict=True
-        ):
-            # the oracle differentiates lambda times the loss, the theory the loss alone
-            expected = theirs / network.precision
-            np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-13 * np.abs(expected).max())
-
-
 def exact_energy(network: Network, x: np.ndarray, y: np.ndarray) -> Fraction:
     """r^T S^-1 r / 2 of one sample of a network of two layers, in rational arithmetic."""
     W1, W2 = ([[Fraction(v) for v in row] for row in w.tolist()] for w in network.weights)
@@ -226,7 +195,8 @@ def test_energy_is_accurate_to_the_condition_of_its_factor(scale: float, width: 
     y = y + np.round(oracle.predict(network, x))
     # the residual is of order 1, so its own rounding is that of the prediction
     lost = 1 + np.linalg.norm(oracle.predict(network, x)) / np.linalg.norm(theory.residual(network, x, y))
-    allowed = 64 * 2.0**-52 * theory.equilibrium_condition(network) * lost
+    singular = np.linalg.svd(linear.factor(network), compute_uv=False)
+    allowed = 64 * 2.0**-52 * singular[0] / singular[-1] * lost
     exact = float(exact_energy(network, x, y))
     assert abs(theory.equilibrium_energy(network, x, y) - exact) <= allowed * exact
 
@@ -264,8 +234,6 @@ def test_mismatched_arrays_and_overflow_are_refused():
     network, x, y = everything(CASES[0])
     with pytest.raises(TheoryError, match="one batch"):
         theory.equilibrium_energy(network, x, y[:1])
-    with pytest.raises(TheoryError, match="hidden layers from the input side"):
-        theory.energy_gaps(network, x, y, [])
     huge = Problem(input_dim=2, width=3, depth=40, output_dim=2, batch=1, weight_scale=1e12)
     with pytest.raises(TheoryError, match="overflow"):
         theory.equilibrium_energy(huge.network(), huge.input(), huge.target())

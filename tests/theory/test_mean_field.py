@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from pcbench.errors import TheoryError
+from pcbench.experiments.power_law import exponent
 from pcbench.oracle import mlp as oracle
 from pcbench.problem.mlp import Problem
 from pcbench.problem.parameterisation import learning_rate
 from pcbench.theory.mean_field import learning_curve
-from pcbench.theory.rates import logarithmic_slope
 
 NETWORKS = 32
 CHAINS = list(itertools.product((2, 3, 4, 6), (False, True)))
@@ -169,7 +169,7 @@ def test_distance_from_the_curve_shrinks_as_one_over_root_width(residual):
     for width in widths:
         outputs, curve = trained(width, 4, residual, NETWORKS)
         distances.append(np.sqrt(np.mean((outputs - curve.outputs) ** 2)))
-    assert -0.7 < logarithmic_slope(np.array(widths), np.array(distances)) < -0.35
+    assert -0.7 < exponent(widths, distances)[0] < -0.35
 
 
 def test_refusals():

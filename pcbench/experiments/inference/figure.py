@@ -7,7 +7,7 @@ one marker is one algorithm.  Numbers in the legends are exponents of L fitted f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def draw(rows: Iterable[Row], path: str | Path) -> list[Path]:
         "seeds; crosses: budget spent before that. Numbers in legends: exponents of L, fitted from L = 8 on."
     )
     stem = Path(path).with_suffix("") if Path(path).suffix in (".svg", ".png") else Path(path)
-    return [drawing.save(figure, f"{stem}{suffix}", note=note) for suffix in (".svg", ".png")]
+    return drawing.save_both(figure, stem, note=note)
 
 
 def _most_common(values: Iterable[int]) -> int:
@@ -106,7 +106,7 @@ def _algorithms(
     drawing.log_axes(axis)
     for algorithm, (name, color, marker) in _LOOKS.items():
         own = [r for r in rows if r["algorithm"] == algorithm and r[quantity] > 0]
-        sizes, samples = _grouped([r for r in own if r["reached"]], over, lambda r: r[quantity])
+        sizes, samples = drawing.samples_by_size([r for r in own if r["reached"]], over, quantity)
         missed = {r[over]: r[quantity] for r in own if not r["reached"]}
         kept = [k for k, size in enumerate(sizes) if size not in missed]
         label = _labelled(name, (fits or {}).get(algorithm))
@@ -132,11 +132,6 @@ def _space_look(algorithm: str, color: str) -> dict[str, Any]:
     return {"linestyle": "-", "linewidth": 1.5, "markerfacecolor": color, "markeredgewidth": 0}
 
 
-def _grouped(rows: Sequence[Row], over: str, value: Callable[[Row], float]) -> tuple[list[int], list[list[float]]]:
-    sizes = sorted({r[over] for r in rows})
-    return sizes, [[value(r) for r in rows if r[over] == size] for size in sizes]
-
-
 def _guides(axis: Axes, rows: Sequence[Row]) -> None:
     r"""A line of slope 2 through the steps of gradient descent, and the \(K + 1\) steps of theory L6."""
     descent = [r for r in rows if r["algorithm"] == "gradient-descent" and r["reached"] and r["steps"] > 0]
@@ -145,10 +140,10 @@ def _guides(axis: Axes, rows: Sequence[Row]) -> None:
         anchor = max(r["depth"] for r in descent)
         top = drawing.interval([r["steps"] for r in descent if r["depth"] == anchor])[0]
         ends = np.array([depths[0], depths[-1]], np.float64)
-        axis.plot(ends, 1.6 * top * (ends / anchor) ** 2, color="#888888", linewidth=1, linestyle=":", label=r"$L^2$")
+        drawing.guide(axis, ends, 1.6 * top * (ends / anchor) ** 2, r"$L^2$")
     if rows:
         bound = rows[0]["output_dim"] + 1
-        axis.axhline(bound, color="#888888", linewidth=1, linestyle="-.", label=f"K + 1 = {bound}")
+        axis.axhline(bound, color=drawing.GREY, linewidth=1, linestyle="-.", label=f"K + 1 = {bound}")
 
 
 def _finish(axis: Axes, sizes: Iterable[int], *, room: float = 0.55) -> None:
@@ -165,11 +160,8 @@ def _condition(axis: Axes, rows: Sequence[Row], width: int, tolerance: float) ->
     drawing.describe(axis, title="condition number of the activity Hessian", x="depth L", y=r"$\kappa$")
     drawing.log_axes(axis)
     found = [r for r in rows if r.get("condition") is not None and r["width"] == width]
-    for family, (color, marker) in _FAMILY_LOOKS.items():
-        own = [r for r in found if r["family"] == family]
-        depths, samples = _grouped(own, "depth", lambda r: r["condition"])
-        if not depths:
-            continue
+    for family, color, marker, own in _by_family(found):
+        depths, samples = drawing.samples_by_size(own, "depth", "condition")
         label = _labelled(family, _fits(rows, family, "condition", width, tolerance).get(""))
         drawing.points(axis, depths, samples, color=color, fmt=marker, label=label, markersize=6)
     depths = sorted({r["depth"] for r in found})
@@ -177,10 +169,16 @@ def _condition(axis: Axes, rows: Sequence[Row], width: int, tolerance: float) ->
         every = np.unique(np.round(np.geomspace(depths[0], depths[-1], 60)).astype(int))
         exact = [_chain_condition(int(L)) for L in every]
         axis.plot(every, exact, color=_BLACK, linewidth=1.2, label="chain, exact")
-        axis.plot(
-            every, 16 * every**2.0 / math.pi**2, color="#888888", linewidth=1, linestyle=":", label=r"$16L^2/\pi^2$"
-        )
+        drawing.guide(axis, every, 16 * every**2.0 / math.pi**2, r"$16L^2/\pi^2$")
     _finish(axis, depths, room=0.2)
+
+
+def _by_family(rows: Sequence[Row]) -> Iterator[tuple[str, str, str, list[Row]]]:
+    """Each family that has rows: its name, colour, marker and rows."""
+    for family, (color, marker) in _FAMILY_LOOKS.items():
+        own = [r for r in rows if r["family"] == family]
+        if own:
+            yield family, color, marker, own
 
 
 def _chain_condition(depth: int) -> float:
@@ -193,12 +191,9 @@ def _stability(axis: Axes, rows: Sequence[Row], width: int) -> None:
     drawing.describe(axis, title="largest stable step size", x="depth L", y=r"step size $\eta$")
     drawing.log_axes(axis)
     found = [r for r in rows if r.get("stable_step") is not None and r["width"] == width]
-    for family, (color, marker) in _FAMILY_LOOKS.items():
-        own = [r for r in found if r["family"] == family]
-        depths, samples = _grouped(own, "depth", lambda r: r["stable_step"])
-        if not depths:
-            continue
-        _, predicted = _grouped(own, "depth", lambda r: 2 / r["largest"])
+    for family, color, marker, own in _by_family(found):
+        depths, samples = drawing.samples_by_size(own, "depth", "stable_step")
+        _, predicted = drawing.samples_by_size(own, "depth", lambda r: 2 / r["largest"])
         axis.plot(depths, [drawing.interval(p)[0] for p in predicted], color=color, linewidth=1.2)
         drawing.points(axis, depths, samples, color=color, fmt=marker, label=family, markersize=6)
     if found:

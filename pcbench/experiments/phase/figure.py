@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pcbench.experiments.phase.plane import AXES, RULES, expected_regime, parameterisation
-from pcbench.output.drawing import INK, PALETTE, describe, legend, panels, save
+from pcbench.output.drawing import INK, PALETTE, colour_bar, describe, legend, panels, save_both
 from pcbench.theory import stability
 from pcbench.theory.stability import Regime
 
@@ -60,7 +60,7 @@ def draw(classified: Rows, directory: str | Path, *, note: str = "") -> list[Pat
     planes = [plane for plane in AXES if any(row["plane"] == plane for row in classified)]
     written = []
     for name, figure in (("phase", regimes(classified, planes)), ("phase-growth", exponents(classified, planes))):
-        written += [save(figure, Path(directory) / f"{name}{suffix}", note=note) for suffix in (".svg", ".png")]
+        written += save_both(figure, Path(directory, name), note=note)
     return written
 
 
@@ -95,11 +95,11 @@ def exponents(classified: Rows, planes: Sequence[str]) -> Figure:
         for rule, panel in zip(RULES, row[:2], strict=True):
             mesh = _heat(panel, plane, growth[rule], "PuOr_r", _LIMIT)
             _dress(panel, plane, f"{_RULES[rule]}: growth of features")
-            _bar(figure, panel, mesh, r"exponent of $N$")
+            colour_bar(figure, panel, mesh, r"exponent of $N$", extend="both", pad=0.03)
         tamer = {k: _difference(bp[k], pc[k]) for k in pc if k in bp}
         mesh = _heat(row[2], plane, tamer, "BrBG", _LIMIT)
         _dress(row[2], plane, "BP minus PC: positive where PC is tamer")
-        _bar(figure, row[2], mesh, "difference of exponents")
+        colour_bar(figure, row[2], mesh, "difference of exponents", extend="both", pad=0.03)
     return figure
 
 
@@ -136,12 +136,6 @@ def _heat(panel: Axes, plane: str, values: Mapping[tuple[float, float], float], 
     mesh = panel.pcolormesh(_edges(xs), _edges(ys), numbers, **look)
     _boundary(panel, plane)
     return mesh
-
-
-def _bar(figure: Figure, panel: Axes, mesh: Any, label: str) -> None:
-    bar = figure.colorbar(mesh, ax=panel, extend="both", aspect=30, pad=0.03)
-    bar.set_label(label, fontsize=9, color=INK)
-    bar.ax.tick_params(labelsize=8, colors=INK)
 
 
 def _scatter(panel: Axes, pairs: Sequence[tuple[float, float]], mark: str, colour: str) -> None:

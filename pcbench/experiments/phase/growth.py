@@ -19,12 +19,10 @@ the exponent \(+\infty\).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from pcbench.errors import UsageError
 from pcbench.problem.parameterisation import Exponents, initial_std, layer_scalings, learning_rate
@@ -207,37 +205,3 @@ def _size(x: Array) -> Array:
     """Root mean square over samples and units, `(P,)`; infinite where it is not finite."""
     value = np.sqrt(np.mean(np.square(x), axis=(1, 2)))
     return np.where(np.isfinite(value), value, np.inf)
-
-
-# ---- exponents ----------------------------------------------------------------------------------------------------
-
-
-def growth_exponents(sizes: Sequence[float], values: Array, *, paired: bool = False) -> tuple[Array, Array]:
-    r"""The slopes of log `values` against log `sizes` and the half widths of their 95 % confidence intervals, `(P,)`.
-
-    **Arguments:** `values` `(P, sizes, seeds)`, positive.  Least squares over all seeds, Student's t for the residuals,
-    which hold the scatter of the seeds and any curvature.  `paired`: a seed means the same first and last weights at
-    every size, so that what it multiplies all sizes by is no scatter.  Infinite values give \(+\infty\), zeros
-    \(-\infty\), with the half width 0.
-
-    **Raises:** `UsageError` if there are too few sizes or seeds to estimate a half width.
-    """
-    x, y = np.log(np.asarray(sizes, np.float64)), np.asarray(values, np.float64)
-    seeds = y.shape[2]
-    freedom = len(x) * seeds - 1 - (seeds if paired else 1)
-    if len(set(x)) < 2 or freedom < 1:
-        raise UsageError(
-            f"growth over sizes {list(sizes)} with {seeds} seeds: "
-            "needed two different sizes or more, and three values in all"
-        )
-    endless, zero = ~np.isfinite(y).all(axis=(1, 2)), (y == 0).any(axis=(1, 2))
-    known = ~(endless | zero)
-    logs = np.log(np.where(known[:, None, None], y, 1.0))
-    logs = logs - logs.mean(axis=1 if paired else (1, 2), keepdims=True)
-    centred = (x - x.mean())[:, None]
-    spread = seeds * float(np.sum(centred**2))
-    slope = np.sum(centred * logs, axis=(1, 2)) / spread
-    residual = logs - slope[:, None, None] * centred
-    half = stdtrit(freedom, 0.975) * np.sqrt(np.sum(residual**2, axis=(1, 2)) / freedom / spread)
-    slope = np.where(known, slope, np.where(endless, math.inf, -math.inf))
-    return slope, np.where(known, half, 0.0)

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from pcbench.errors import UsageError
-from pcbench.experiments.phase.growth import QUANTITIES, RULES, Array, growth_exponents, measure, strengths
+from pcbench.experiments.phase.growth import QUANTITIES, RULES, Array, measure, strengths
+from pcbench.experiments.power_law import growth_exponents
 from pcbench.problem.mlp import Problem
 from pcbench.problem.parameterisation import Exponents
 from pcbench.theory import stability

@@ -25,6 +25,9 @@ from pcbench.reference.equilibrium import nonlinear as equilibrium_nonlinear
 from pcbench.reference.equilibrium.outcome import Outcome
 from pcbench.reference.network import PCN
 
+COLUMNS = ("loss", "energy", "gap", "gradient_error", "misalignment", "certified", "certificate", "evaluations")
+"""The fields of `Alignment` that tell of any network, in the order of the tables."""
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -51,6 +54,10 @@ class Alignment:
     certified: bool
     certificate: float
     evaluations: int
+
+    def row(self, *names: str) -> dict[str, Any]:
+        """The columns of a table with these fields."""
+        return {name: getattr(self, name) for name in names}
 
 
 @counted_jit()

@@ -20,8 +20,8 @@ from pcbench.experiments.scaling.options import Options, network_seed
 from pcbench.experiments.sweep import Point
 from pcbench.output.table import Row
 from pcbench.problem import arrays
-from pcbench.reference.architectures.cnn import residual_cnn
-from pcbench.reference.architectures.transformer import transformer
+from pcbench.problem.architectures import ArchitectureProblem
+from pcbench.reference.architectures.models import chain_of
 
 PARAMETERISATIONS = ("mupc", "mupc-limits")
 TOKENS_NAME = "stand-in (a permutation of random tokens)"
@@ -88,14 +88,7 @@ def measure(point: Point) -> list[Row]:
                 "width": point["width"],
                 "layers": chain.depth,
                 "repeat": repeat,
-                "loss": found.loss,
-                "energy": found.energy,
-                "gap": found.gap,
-                "gradient_error": found.gradient_error,
-                "misalignment": found.misalignment,
-                "certified": found.certified,
-                "certificate": found.certificate,
-                "evaluations": found.evaluations,
+                **found.row(*alignment.COLUMNS),
             }
         )
     return rows
@@ -106,8 +99,10 @@ def _cnn(point: Point, seed: int) -> tuple[str, Any, np.ndarray, np.ndarray]:
     side, channels = data.shape[0], data.shape[2]
     pad = -side % 2 ** point["stages"]  # 28 x 28 pixels are not halved three times
     pictures = np.pad(data.pictures, ((0, 0), (0, pad), (0, pad), (0, 0)))
-    chain = residual_cnn(
+    problem = ArchitectureProblem(
+        kind="cnn",
         seed=seed,
+        batch=point["batch"],
         side=side + pad,
         channels=channels,
         width=point["width"],
@@ -116,7 +111,7 @@ def _cnn(point: Point, seed: int) -> tuple[str, Any, np.ndarray, np.ndarray]:
         classes=data.target.shape[1],
         parameterisation=point["parameterisation"],
     )
-    return data.name, chain, pictures, data.target
+    return data.name, chain_of(problem.architecture()), pictures, data.target
 
 
 def _transformer(point: Point, seed: int) -> tuple[str, Any, np.ndarray, np.ndarray]:
@@ -124,8 +119,12 @@ def _transformer(point: Point, seed: int) -> tuple[str, Any, np.ndarray, np.ndar
     words = arrays.uniform(point["seed"], "tokens", batch, tokens)
     x = np.minimum((words * vocabulary).astype(np.int32), vocabulary - 1)
     y = np.eye(vocabulary)[arrays.permutation(point["seed"], "next token", vocabulary)[x]]
-    chain = transformer(
+    problem = ArchitectureProblem(
+        kind="transformer",
+        activation="gelu",
+        loss="ce",
         seed=seed,
+        batch=batch,
         tokens=tokens,
         width=point["width"],
         blocks=point["blocks"],
@@ -134,4 +133,4 @@ def _transformer(point: Point, seed: int) -> tuple[str, Any, np.ndarray, np.ndar
         vocabulary=vocabulary,
         parameterisation=point["parameterisation"],
     )
-    return TOKENS_NAME, chain, x, y
+    return TOKENS_NAME, chain_of(problem.architecture()), x, y

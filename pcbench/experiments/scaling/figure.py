@@ -16,24 +16,11 @@ from matplotlib.axes import Axes
 
 from pcbench.experiments.power_law import exponent
 from pcbench.experiments.scaling.exponents import DISTANCES, FLOOR, WIDE, Rows, distances, fitted, selected  # fmt: skip
-from pcbench.output.drawing import (
-    INK,
-    MARKERS,
-    PALETTE,
-    band,
-    describe,
-    interval,
-    legend,
-    log_axes,
-    panels,
-    points,
-    save,
-    sequential,
-    size_ticks,
-)  # fmt: skip
+from pcbench.output import drawing
 from pcbench.theory import expected_excess
 
-_GAP, _ERROR, _MISS = r"loss$/F^* - 1$", "relative gradient error", r"$1 - \cos$ of the gradients"
+_MISS = r"$1 - \cos$ of the gradients"
+_QUANTITIES = (("gap", r"loss$/F^* - 1$"), ("gradient_error", "relative gradient error"), ("misalignment", _MISS))
 
 
 def told(name: str, x: Iterable[float], y: Iterable[float]) -> str:
@@ -42,14 +29,9 @@ def told(name: str, x: Iterable[float], y: Iterable[float]) -> str:
     return f"{name}: ${slope:.2f} \\pm {half:.2f}$" if math.isfinite(half) else name
 
 
-def by(rows: Rows, over: str, value: str, floor: float = FLOOR) -> tuple[list[int], list[list[float]]]:
-    """Ascending values of `over`, and of each all values of `value` above `floor`."""
-    groups: dict[int, list[float]] = {}
-    for row in rows:
-        if row.get(value) is not None and row[value] > floor:
-            groups.setdefault(row[over], []).append(row[value])
-    sizes = sorted(groups)
-    return sizes, [groups[s] for s in sizes]
+def by(rows: Rows, over: str, value: str) -> tuple[list[int], list[list[float]]]:
+    """Ascending values of `over`, and of each all values of `value` that are more than rounding."""
+    return drawing.samples_by_size(rows, over, value, above=FLOOR)
 
 
 def draw(sweeps: Mapping[str, Rows], directory: str | Path) -> list[Path]:
@@ -68,17 +50,19 @@ def draw(sweeps: Mapping[str, Rows], directory: str | Path) -> list[Path]:
         data = ", ".join(sorted({str(row["data"]) for row in rows}))
         note = f"data: {data}; points and bands: mean of logarithms and its 95 % interval over networks"
         note += f"; {lost} of {len(rows)} rows left out, not certified" if lost else "; every equilibrium certified"
-        written += [save(figure, Path(directory, f"{name}{suffix}"), note=note) for suffix in (".svg", ".png")]
+        written += drawing.save_both(figure, Path(directory, name), note=note)
     return written
 
 
 # ---- panels -----------------------------------------------------------------------------------------------------
 
 
-def _widths(axes: Axes, rows: Rows, value: str, groups: Sequence[tuple[str, Mapping[str, Any]]], **text: str) -> None:
+def _widths(
+    axes: Axes, rows: Rows, value: str, groups: Sequence[tuple[str, Mapping[str, Any]]], *, title: str, y: str
+) -> None:
     r"""One quantity against width, a colour and a marker a group, with the exponents of the widths \(N \ge 8L\)."""
-    colours, seen, fitted_any = sequential(len(groups)), set[int](), False
-    for (name, wanted), colour, marker in zip(groups, colours, MARKERS * 2, strict=False):
+    colours, seen, fitted_any = drawing.sequential(len(groups)), set[int](), False
+    for (name, wanted), colour, marker in zip(groups, colours, drawing.MARKERS * 2, strict=False):
         chosen = selected(rows, **wanted)
         sizes, samples = by(chosen, "width", value)
         if not sizes:
@@ -86,51 +70,50 @@ def _widths(axes: Axes, rows: Rows, value: str, groups: Sequence[tuple[str, Mapp
         seen |= set(sizes)
         label = told(name, *fitted(chosen, value))
         fitted_any |= label != name
-        points(axes, sizes, samples, color=colour, fmt=marker, label=label)
-    log_axes(axes)
-    size_ticks(axes, seen)
-    describe(axes, x="width $N$", **text)
+        drawing.points(axes, sizes, samples, color=colour, fmt=marker, label=label)
+    drawing.size_axes(axes, seen, title=title, x="width $N$", y=y)
     _beside(axes, f"exponent, $N \\geq {WIDE}{'L' if 'depth' in rows[0] else ''}$" if fitted_any else "")
+
+
+def _all_widths(row: Iterable[Axes], rows: Rows, groups: Sequence[tuple[str, Mapping[str, Any]]], title: str) -> None:
+    """`_widths` of energy, gradient and direction, in as many panels as there are."""
+    for axes, (value, name) in zip(row, _QUANTITIES, strict=False):
+        _widths(axes, rows, value, groups, title=f"{title}: {name}", y=name)
 
 
 def _beside(axes: Axes, title: str = "") -> None:
     """The legend to the right of the panel, where it covers no point."""
-    legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, title=title or None)
+    drawing.legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, title=title or None)
 
 
 def _initialisation(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
     rows = sweeps["initialisation"]
-    figure, axes = panels(2, 3, width=16, height=8)
+    figure, axes = drawing.panels(2, 3, width=16, height=8)
     depths = sorted({r["depth"] for r in rows})
     muPC = [r for r in rows if r["parameterisation"] == "mupc" and r["residual"]]
     groups = [(f"$L={d}$", {"depth": d}) for d in depths]
-    for one, (value, title) in zip(
-        axes.flat, (("gap", _GAP), ("gradient_error", _ERROR), ("misalignment", _MISS)), strict=False
-    ):
-        _widths(one, muPC, value, groups, title=f"mupc: {title}", y=title)
+    _all_widths(axes[0], muPC, groups, "mupc")
     widths = np.array(sorted({r["width"] for r in rows}))
-    for depth, colour in zip(depths, sequential(len(depths)), strict=True):
+    for depth, colour in zip(depths, drawing.sequential(len(depths)), strict=True):
         theory = [expected_excess("mupc", width=int(n), depth=depth, residual=True) for n in widths]
         axes[0, 0].plot(widths, theory, color=colour, linewidth=1, zorder=1)
         sizes, samples = by([{**r, "ratio": r["excess"] / r["expected_excess"]} for r in selected(muPC, depth=depth)],
                             "width", "ratio")  # fmt: skip
-        points(axes[1, 0], sizes, samples, color=colour, label=f"$L={depth}$")
-    axes[1, 0].axhline(1, color=INK, linewidth=1)
-    log_axes(axes[1, 0])
-    size_ticks(axes[1, 0], widths.tolist())
-    describe(axes[1, 0], title=r"tr$(S-I)/K$ over its exact mean", x="width $N$", y="measured / expected")
+        drawing.points(axes[1, 0], sizes, samples, color=colour, label=f"$L={depth}$")
+    axes[1, 0].axhline(1, color=drawing.INK, linewidth=1)
+    title = r"tr$(S-I)/K$ over its exact mean"
+    drawing.size_axes(axes[1, 0], widths.tolist(), title=title, x="width $N$", y="measured / expected")
     _beside(axes[1, 0])
     middle = depths[len(depths) // 2]
     kinds = [("mupc", "mupc", True), ("ntp", "ntp", True), ("sp, residual", "sp", True), ("sp, plain", "sp", False)]
-    for one, value, title in ((axes[1, 1], "gradient_error", _ERROR), (axes[1, 2], "misalignment", _MISS)):
-        for (name, parameterisation, residual), colour, marker in zip(kinds, PALETTE, MARKERS, strict=False):
+    looks = list(zip(kinds, drawing.PALETTE, drawing.MARKERS, strict=False))
+    for one, (value, title) in zip(axes[1, 1:], _QUANTITIES[1:], strict=True):
+        for (name, parameterisation, residual), colour, marker in looks:
             chosen = selected(rows, parameterisation=parameterisation, residual=residual, depth=middle)
             sizes, samples = by(chosen, "width", value)
             if sizes:
-                points(one, sizes, samples, color=colour, fmt=marker, label=name)
-        log_axes(one)
-        size_ticks(one, widths.tolist())
-        describe(one, title=f"controls at $L={middle}$: {title}", x="width $N$", y=title)
+                drawing.points(one, sizes, samples, color=colour, fmt=marker, label=name)
+        drawing.size_axes(one, widths.tolist(), title=f"controls at $L={middle}$: {title}", x="width $N$", y=title)
         _beside(one)
     return figure, [rows]
 
@@ -139,70 +122,61 @@ def _training(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
     rows = sweeps["training"]
     toy, images = selected(rows, task="toy"), selected(rows, task="images")
     limit = sorted(selected(rows, task="limit"), key=lambda r: r["update"])
-    figure, axes = panels(2, 3, width=16, height=8)
+    figure, axes = drawing.panels(2, 3, width=16, height=8)
     widths = sorted({r["width"] for r in toy})
     shown = [w for w in widths if w >= 32][:: max(1, len(widths) // 4)]
     for one, value, title in ((axes[0, 0], "bp_loss", "BP: loss"), (axes[0, 1], "pc_loss", "PC: loss")):
-        for width, colour in zip(shown, sequential(len(shown)), strict=True):
+        for width, colour in zip(shown, drawing.sequential(len(shown)), strict=True):
             steps, samples = by(selected(toy, width=width), "update", value)
-            band(one, steps, samples, color=colour, label=f"$N={width}$")
-        one.plot([r["update"] for r in limit], [r[value] for r in limit], color=INK, linestyle="--",
+            drawing.band(one, steps, samples, color=colour, label=f"$N={width}$")
+        one.plot([r["update"] for r in limit], [r[value] for r in limit], color=drawing.INK, linestyle="--",
                  label=r"$N\to\infty$, theory")  # fmt: skip
-        log_axes(one, x=False)
-        describe(one, title=f"toy task, {title}", x="update", y="loss")
+        drawing.log_axes(one, x=False)
+        drawing.describe(one, title=f"toy task, {title}", x="update", y="loss")
         _beside(one)
     far = distances(rows)
-    for name, colour, marker in zip((name for name, _ in DISTANCES), PALETTE, MARKERS, strict=False):
+    for name, colour, marker in zip((name for name, _ in DISTANCES), drawing.PALETTE, drawing.MARKERS, strict=False):
         sizes, samples = by(far, "width", name)
         label = told(name, (r["width"] for r in far), (r[name] for r in far))
-        points(axes[0, 2], sizes, samples, color=colour, fmt=marker, label=label)
-    log_axes(axes[0, 2])
-    size_ticks(axes[0, 2], widths)
-    describe(axes[0, 2], title="largest distance of losses in training", x="width $N$", y="distance")
+        drawing.points(axes[0, 2], sizes, samples, color=colour, fmt=marker, label=label)
+    drawing.size_axes(axes[0, 2], widths, title="largest distance of losses in training", x="width $N$", y="distance")
     _beside(axes[0, 2], "exponent of $N$")
     marks, depths = sorted({r["update"] for r in images}), sorted({r["depth"] for r in images})
     deep = depths[-1] if depths else 0
-    for one, value, title in zip(axes[1], ("gap", "gradient_error", "misalignment"), (_GAP, _ERROR, _MISS),
-                                 strict=True):  # fmt: skip
-        _widths(one, selected(images, depth=deep), value, [(f"$t={t}$", {"update": t}) for t in marks],
-                title=f"images, Adam, $L={deep}$: {title}", y=title)  # fmt: skip
+    groups = [(f"$t={t}$", {"update": t}) for t in marks]
+    _all_widths(axes[1], selected(images, depth=deep), groups, f"images, Adam, $L={deep}$")
     return figure, [rows]
 
 
 def _nonlinear(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
     rows, steps = sweeps["nonlinear"], sweeps.get("steps", ())
-    figure, axes = panels(2, 3, width=16, height=8)
+    figure, axes = drawing.panels(2, 3, width=16, height=8)
     activations = sorted({r["activation"] for r in rows}, reverse=True)
     depths = sorted({r["depth"] for r in rows})
     groups = [(f"$L={d}$", {"depth": d}) for d in depths]
     for row, activation in zip(axes, activations, strict=False):
-        chosen = [r for r in rows if r["activation"] == activation]
-        _widths(row[0], chosen, "gap", groups, title=f"{activation}: {_GAP}", y=_GAP)
-        _widths(row[1], chosen, "gradient_error", groups, title=f"{activation}: {_ERROR}", y=_ERROR)
+        _all_widths(row[:2], [r for r in rows if r["activation"] == activation], groups, activation)
     _widths(axes[1, 2], [r for r in rows if r["activation"] == activations[0]], "misalignment", groups,
             title=f"{activations[0]}: {_MISS}", y=_MISS)  # fmt: skip
     deep = sorted({r["depth"] for r in steps})
-    for depth, colour in zip(deep, sequential(len(deep)), strict=True):
+    for depth, colour in zip(deep, drawing.sequential(len(deep)), strict=True):
         chosen = selected(steps, depth=depth)
         numbers, samples = by([r for r in chosen if not r.get("equilibrium")], "steps", "misalignment")
-        band(axes[0, 2], numbers, samples, color=colour, label=f"$L={depth}$")
+        drawing.band(axes[0, 2], numbers, samples, color=colour, label=f"$L={depth}$")
         rest = [r["misalignment"] for r in chosen if r.get("equilibrium")]
         if rest:
-            axes[0, 2].axhline(interval(rest)[0], color=colour, linestyle="--", linewidth=1)
-    log_axes(axes[0, 2])
-    describe(axes[0, 2], title=f"too few steps ({steps[0]['activation']}, $N={steps[0]['width']}$)" if steps else "",
-             x="steps of gradient descent", y=_MISS)  # fmt: skip
+            axes[0, 2].axhline(drawing.interval(rest)[0], color=colour, linestyle="--", linewidth=1)
+    drawing.log_axes(axes[0, 2])
+    title = f"too few steps ({steps[0]['activation']}, $N={steps[0]['width']}$)" if steps else ""
+    drawing.describe(axes[0, 2], title=title, x="steps of gradient descent", y=_MISS)
     _beside(axes[0, 2], "dashed: at certified\nequilibrium" if steps else "")
     return figure, [rows, steps]
 
 
 def _architectures(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
     rows = sweeps["architectures"]
-    figure, axes = panels(2, 3, width=16, height=8)
+    figure, axes = drawing.panels(2, 3, width=16, height=8)
     for row, architecture in zip(axes, ("cnn", "transformer"), strict=True):
-        chosen = [r for r in rows if r["architecture"] == architecture]
-        for one, value, title in zip(row, ("gap", "gradient_error", "misalignment"), (_GAP, _ERROR, _MISS),
-                                     strict=True):  # fmt: skip
-            kinds = [(name, {"parameterisation": name}) for name in ("mupc", "mupc-limits")]
-            _widths(one, chosen, value, kinds, title=f"{architecture}: {title}", y=title)
+        kinds = [(name, {"parameterisation": name}) for name in ("mupc", "mupc-limits")]
+        _all_widths(row, [r for r in rows if r["architecture"] == architecture], kinds, architecture)
     return figure, [rows]

@@ -59,14 +59,9 @@ def measure(point: Point) -> list[Row]:
                     "parameterisation": parameterisation,
                     "residual": residual,
                     "repeat": repeat,
-                    "loss": found.loss,
-                    "energy": found.energy,
-                    "gap": found.gap,
-                    "excess": found.excess,
+                    **found.row("loss", "energy", "gap", "excess"),
                     "expected_excess": expected,
-                    "gradient_error": found.gradient_error,
-                    "misalignment": found.misalignment,
-                    "certified": found.certified,
+                    **found.row("gradient_error", "misalignment", "certified"),
                 }
             )
     return rows

@@ -8,7 +8,7 @@ both grow in proportion, predictive coding comes no closer to backpropagation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from pcbench.output.drawing import (
-    INK,
-    MARKERS,
-    PALETTE,
-    describe,
-    interval,
-    legend,
-    log_axes,
-    panels,
-    points,
-    save,
-    size_ticks,
-)
+from pcbench.output import drawing
 from pcbench.theory import expected_excess
 
 Row = Mapping[str, Any]
@@ -41,13 +29,13 @@ def draw(rows: Sequence[Row], directory: str | Path) -> list[Path]:
     """Write `width-depth` as SVG and PNG from the rows of `scaling_initialisation`; certified ones are drawn."""
     rows = [r for r in rows if r["parameterisation"] == "mupc" and r["certified"]]
     residual, plain = ([r for r in rows if bool(r["residual"]) == skips] for skips in (True, False))
-    figure, axes = panels(1, 3, width=13, height=4.2)
+    figure, axes = drawing.panels(1, 3, width=13, height=4.2)
     constants(axes[0, 0], residual, plain)
     diagonals(axes[0, 1], residual)
     grid(figure, axes[0, 2], residual)
     data = ", ".join(sorted({str(r["data"]) for r in rows}))
     note = f"mupc at initialisation; data: {data}; points: mean of logarithms and its 95 % interval over networks"
-    return [save(figure, Path(directory, f"width-depth{suffix}"), note=note) for suffix in (".svg", ".png")]
+    return drawing.save_both(figure, Path(directory, "width-depth"), note=note)
 
 
 def constants(axes: Axes, residual: Sequence[Row], plain: Sequence[Row]) -> None:
@@ -56,38 +44,36 @@ def constants(axes: Axes, residual: Sequence[Row], plain: Sequence[Row]) -> None
     depths = sorted({r["depth"] for r in residual})
     fine = np.unique(np.round(np.geomspace(depths[0], depths[-1], 60)).astype(int))
     for rows, skips, colour, marker, name in (
-        (residual, True, PALETTE[0], MARKERS[0], "residual"),
-        (plain, False, PALETTE[1], MARKERS[1], "no skips"),
+        (residual, True, drawing.PALETTE[0], drawing.MARKERS[0], "residual"),
+        (plain, False, drawing.PALETTE[1], drawing.MARKERS[1], "no skips"),
     ):
         at = [r for r in rows if r["width"] == width]
-        sizes, samples = _grouped(at, "depth", lambda r: r["excess"] * r["width"] / r["depth"])
-        points(axes, sizes, samples, color=colour, fmt=marker, label=f"{name}, $N={width}$")
+        sizes, samples = drawing.samples_by_size(at, "depth", lambda r: r["excess"] * r["width"] / r["depth"])
+        drawing.points(axes, sizes, samples, color=colour, fmt=marker, label=f"{name}, $N={width}$")
         exact = [width / d * expected_excess("mupc", width=width, depth=int(d), residual=skips) for d in fine]
         axes.plot(fine, exact, color=colour, linewidth=1.3, label=f"{name}, exact")
     axes.plot(fine, np.ones(len(fine)), color="#666666", linewidth=1.1, linestyle=(0, (5, 2)), label="paper, $L/N$")
     axes.plot(
         fine, (fine + 1) / fine, color="#666666", linewidth=1.3, linestyle=(0, (1, 1.5)), label="paper, $(L+1)/N$"
     )
-    log_axes(axes, y=False)
-    size_ticks(axes, depths)
+    name = r"tr$(S-I)/K\,\times\,N/L$"
+    drawing.size_axes(axes, depths, log_y=False, title="the constant of the law", x="depth $L$", y=name)
     axes.set_ylim(0, 2.8)
-    describe(axes, title="the constant of the law", x="depth $L$", y=r"tr$(S-I)/K\,\times\,N/L$")
-    legend(axes, loc="upper left", ncols=2, columnspacing=1.2)
+    drawing.legend(axes, loc="upper left", ncols=2, columnspacing=1.2)
 
 
 def diagonals(axes: Axes, rows: Sequence[Row]) -> None:
     """The gradient error where width and depth grow in proportion."""
-    for ratio, colour, marker in zip(RATIOS, PALETTE, MARKERS, strict=False):
+    for ratio, colour, marker in zip(RATIOS, drawing.PALETTE, drawing.MARKERS, strict=False):
         at = [r for r in rows if r["width"] == ratio * r["depth"]]
-        sizes, samples = _grouped(at, "depth", lambda r: r["gradient_error"])
+        sizes, samples = drawing.samples_by_size(at, "depth", "gradient_error")
         if sizes:
-            points(axes, sizes, samples, color=colour, fmt=marker, label=f"$N = {'' if ratio == 1 else ratio}L$")
-            axes.plot(sizes, [interval(s)[0] for s in samples], color=colour, linewidth=0.9)
-    log_axes(axes)
-    size_ticks(axes, {r["depth"] for r in rows})
+            label = f"$N = {'' if ratio == 1 else ratio}L$"
+            drawing.points(axes, sizes, samples, color=colour, fmt=marker, label=label)
+            axes.plot(sizes, [drawing.interval(s)[0] for s in samples], color=colour, linewidth=0.9)
+    drawing.size_axes(axes, {r["depth"] for r in rows}, title="together they do not converge", x="depth $L$", y=_ERROR)
     axes.set_ylim(top=2)
-    describe(axes, title="together they do not converge", x="depth $L$", y=_ERROR)
-    legend(axes, loc="lower right", ncols=3)
+    drawing.legend(axes, loc="lower right", ncols=3)
 
 
 def grid(figure: Figure, axes: Axes, rows: Sequence[Row]) -> None:
@@ -95,9 +81,10 @@ def grid(figure: Figure, axes: Axes, rows: Sequence[Row]) -> None:
     widths, depths = sorted({r["width"] for r in rows}), sorted({r["depth"] for r in rows})
     table = np.full((len(depths), len(widths)), math.nan)
     for i, depth in enumerate(depths):
-        sizes, samples = _grouped([r for r in rows if r["depth"] == depth], "width", lambda r: r["gradient_error"])
+        own = [r for r in rows if r["depth"] == depth]
+        sizes, samples = drawing.samples_by_size(own, "width", "gradient_error")
         for width, values in zip(sizes, samples, strict=True):
-            table[i, widths.index(width)] = interval(values)[0]
+            table[i, widths.index(width)] = drawing.interval(values)[0]
     norm = LogNorm(float(np.nanmin(table)), float(np.nanmax(table)))
     image = axes.imshow(table, origin="lower", aspect="auto", cmap="cividis", norm=norm)
     axes.grid(visible=False)
@@ -112,20 +99,8 @@ def grid(figure: Figure, axes: Axes, rows: Sequence[Row]) -> None:
     if len(inside) > 1:
         across = np.interp(np.log(inside), np.log(widths), range(len(widths)))
         axes.plot(across, [depths.index(d) for d in inside], color="white", linewidth=1.6, linestyle=(0, (4, 2)))
-    describe(axes, title=f"{_ERROR}; dashed: $N = L$", x="width $N$", y="depth $L$")
-    bar = figure.colorbar(image, ax=axes, aspect=30, pad=0.02)
-    bar.ax.tick_params(labelsize=8, colors=INK)
-
-
-def _grouped(rows: Iterable[Row], over: str, value: Callable[[Row], float]) -> tuple[list[int], list[list[float]]]:
-    """Ascending values of `over`, and at each all positive values."""
-    groups: dict[int, list[float]] = {}
-    for row in rows:
-        number = float(value(row))
-        if number > 0:
-            groups.setdefault(row[over], []).append(number)
-    sizes = sorted(groups)
-    return sizes, [groups[size] for size in sizes]
+    drawing.describe(axes, title=f"{_ERROR}; dashed: $N = L$", x="width $N$", y="depth $L$")
+    drawing.colour_bar(figure, axes, image, pad=0.02)
 
 
 def _short(value: float) -> str:

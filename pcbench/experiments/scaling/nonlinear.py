@@ -58,14 +58,7 @@ def measure(point: Point) -> list[Row]:
                 "width": point["width"],
                 "depth": point["depth"],
                 "repeat": repeat,
-                "loss": found.loss,
-                "energy": found.energy,
-                "gap": found.gap,
-                "gradient_error": found.gradient_error,
-                "misalignment": found.misalignment,
-                "certified": found.certified,
-                "certificate": found.certificate,
-                "evaluations": found.evaluations,
+                **found.row(*alignment.COLUMNS),
             }
         )
     return rows

@@ -14,7 +14,6 @@ from pcbench.problem.architectures import ArchitectureProblem
 from pcbench.problem.network import Activities
 from pcbench.worker.subject import Subject
 
-STEP = ("step-follows-definition",)
 SEVERAL = Domain(parameterisations=ANY.parameterisations, batch=2, steps=(2, 8))
 _TAME = 1e3
 """Activities beyond which a trajectory diverges: cubic attention leaves the numbers of any dtype soon after."""

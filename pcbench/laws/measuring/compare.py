@@ -10,7 +10,7 @@ import numpy as np
 from pcbench.laws.law import Measurement
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle import rounding
-from pcbench.oracle.numerics import ULPS, gamma, norm, tiny, worst_ratio
+from pcbench.oracle.numerics import gamma, norm, tiny, worst_ratio
 from pcbench.problem import arrays
 from pcbench.problem.architectures import AnyProblem, ArchitectureProblem
 from pcbench.problem.mlp import Problem
@@ -210,8 +210,3 @@ def compare_states(actual: Activities, expected: Activities, distance: float, **
     if error <= distance and distance > BLIND * size and size > 0:
         reason = "rounding would hide a defect"
     return Measurement(error=error, allowance=distance, details=details, inconclusive=reason)
-
-
-def relative_rounding(problem: Problem, terms: int) -> float:
-    r"""\(\gamma_n\) in the problem's dtype, for `terms` operations in sequence."""
-    return gamma(terms + ULPS, problem.dtype)

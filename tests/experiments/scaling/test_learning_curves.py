@@ -5,12 +5,12 @@ import pytest
 
 from pcbench import theory
 from pcbench.errors import ProblemError, UsageError
+from pcbench.experiments.power_law import exponent
 from pcbench.experiments.scaling.learning_curves import learning_curves, toy_data, train
 from pcbench.oracle import mlp as oracle
 from pcbench.problem.mlp import Problem
 from pcbench.reference.compilation import compilations
 from pcbench.theory.mean_field import learning_curve
-from pcbench.theory.rates import logarithmic_slope
 
 SMALL = Problem(input_dim=5, width=7, depth=4, output_dim=2, batch=3, seed=5)
 
@@ -51,7 +51,7 @@ def by_hand(network, x, y, rate, updates, optimiser):
         reference = flat(oracle.backprop_gradients(pc, x, y))
         g, size = flat(gradients), np.linalg.norm(reference)
         cosine = g @ reference / (np.linalg.norm(g) * size)
-        excess = theory.excess(pc) if network.linear else np.nan
+        excess = np.trace(theory.equilibrium_matrix(pc)) / pc.dims[-1] - 1 / pc.precision if network.linear else np.nan
         rows.append(
             (oracle.loss(bp, x, y), oracle.loss(pc, x, y), energy, np.linalg.norm(g - reference) / size, cosine, excess)
         )
@@ -160,7 +160,7 @@ def test_widths_approach_the_mean_field_curve_together():
                 np.mean([1 - r.cosines for r in runs]),
             ]
         )
-    slopes = [logarithmic_slope(widths, values) for values in np.array(rows).T]
+    slopes = [exponent(widths, values)[0] for values in np.array(rows).T]
     assert slopes == pytest.approx([-0.5, -0.5, -0.5, -1.0, -1.0, -2.0], abs=0.3)
 
 
