@@ -15,12 +15,15 @@ from pcbench.adapters.register import KNOWN
 from pcbench.errors import UsageError
 from pcbench.output import strict_json
 from pcbench.output.html import html_table
-from pcbench.report.evidence import OUTCOMES, Verdict, Worst
+from pcbench.report.evidence import BROKEN, OUTCOMES, Verdict, Worst
 from pcbench.report.known_failures import KnownFailure
 from pcbench.worker.provenance import short
 
 SCHEMA = 2
 """The version of the JSON layout; a reader refuses any other."""
+
+RED = (*BROKEN, "unexpected-pass")
+"""Outcomes of a law that keep an implementation from conforming."""
 
 
 def title(name: str, manifest: Mapping[str, Any], commit: str = "") -> str:

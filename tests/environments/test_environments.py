@@ -562,7 +562,7 @@ def test_a_missing_library_names_the_commands_that_help(place, tmp_path, source)
     for part in ("pcbench env create fabricpc", "pip install fabricpc==", "pcbench check fabricpc --python PATH"):
         assert part in str(error)
     clone = AdapterEntry(
-        name="c", spec="m:c", description="d", install="", probe="c", clone="https://example.org/c", environment="jpc"
+        name="c", spec="m:c", description="d", probe="c", clone="https://example.org/c", environment="jpc"
     )
     text = adapters.how_to_have(clone)
     assert "`git clone https://example.org/c` and `pcbench env create jpc PATH_OR_URL --add PATH` put it into" in text
@@ -618,7 +618,7 @@ def real(tmp_path_factory):
         name="tiny", library="tiny-pc", module="tiny_pc", requirements=("tiny-pc",), source="a folder", why="none"
     )
     entry = AdapterEntry(
-        name="tiny", spec=str(folder / "adapter.py"), description="d", install="", probe="tiny_pc", environment="tiny"
+        name="tiny", spec=str(folder / "adapter.py"), description="d", probe="tiny_pc", environment="tiny"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PCBENCH_ENVIRONMENTS", str(folder / "environments"))
