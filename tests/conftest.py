@@ -1,5 +1,6 @@
 """What the tests share: one profile for Hypothesis, and an implementation made into a subject."""
 
+import os
 import signal
 
 import pytest
@@ -7,11 +8,23 @@ from hypothesis import settings
 
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.client import InProcess
+from pcbench.placing import available
 from pcbench.subject import Subject
 
 # The same examples in every run: a test that fails today must not have passed by luck yesterday.
 settings.register_profile("tests", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("tests")
+
+
+@pytest.hookimpl(optionalhook=True)  # of xdist, without which tests run too
+def pytest_xdist_auto_num_workers(config):
+    """One process for every CPU, and none but this one for tests that are named: they are few, and starting takes time.
+
+    xdist itself would count cores instead of CPUs as soon as psutil is there, which `distributed` brings.
+    """
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None  # xdist reads it
+    return 0 if any("::" in name for name in config.args) else len(available())
 
 
 @pytest.fixture(autouse=True)
