@@ -16,6 +16,10 @@ settings.register_profile("tests", derandomize=True, deadline=None, database=Non
 settings.load_profile("tests")
 
 
+# The processes that tests start would each compile the package from its source; git ignores what they leave behind.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 @pytest.hookimpl(optionalhook=True)  # of xdist, without which tests run too
 def pytest_xdist_auto_num_workers(config):
     """One process for every CPU, and none but this one for tests that are named: they are few, and starting takes time.
@@ -24,7 +28,10 @@ def pytest_xdist_auto_num_workers(config):
     """
     if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
         return None  # xdist reads it
-    return 0 if any("::" in name for name in config.args) else len(available())
+    if any("::" in name for name in config.args):
+        return 0
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes share the CPUs already
+    return len(available())
 
 
 @pytest.fixture(autouse=True)
