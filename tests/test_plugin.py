@@ -1,5 +1,6 @@
 """The pytest plugin, in sessions of its own: what it collects, how laws end as tests, and that it keeps out of it."""
 
+import functools
 import json
 import os
 import re
@@ -27,20 +28,21 @@ implementation = Twice()
 """
 
 
+def pytest_in(directory, *args):
+    """Runs pytest in a directory, and returns its exit code and output."""
+    command = [sys.executable, "-m", "pytest", *args]
+    # In a pipeline pytest repeats whole messages in its summary, and the options of the outer session are its own.
+    environment = {k: v for k, v in os.environ.items() if k not in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS")}
+    done = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
 @pytest.fixture
 def pcn(tmp_path):
     """Runs pytest in an empty directory, and returns its exit code and output."""
-
-    def run(*args):
-        command = [sys.executable, "-m", "pytest", *args]
-        # In a pipeline pytest repeats whole messages in its summary, and the options of the outer session are its own.
-        environment = {k: v for k, v in os.environ.items() if k not in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS")}
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-        return done.returncode, done.stdout + done.stderr
-
-    return run
+    return functools.partial(pytest_in, tmp_path)
 
 
 def margins(output):
@@ -139,19 +141,18 @@ def test_own(): pass
 """
 
 
+def write(folder, name, adapter=TWICE, known=()):
+    """Writes an adapter, its known failures, and a test module of that name."""
+    folder.mkdir(exist_ok=True)
+    (folder / "twice.py").write_text(adapter)
+    (folder / "known.json").write_text(known if isinstance(known, str) else json.dumps(list(known)))
+    (folder / name).write_text(MODULE.format(laws=IDS))
+
+
 @pytest.fixture
 def library(tmp_path):
-    """Writes a repository with an adapter and its test module in a folder; returns the folder."""
-    folder = tmp_path / "tests"
-    folder.mkdir()
-
-    def write(adapter=TWICE, known=()):
-        (folder / "twice.py").write_text(adapter)
-        (folder / "known.json").write_text(known if isinstance(known, str) else json.dumps(list(known)))
-        (folder / "test_own.py").write_text(MODULE.format(laws=IDS))
-        return folder
-
-    return write
+    """Writes a repository with an adapter and its test module in a folder."""
+    return functools.partial(write, tmp_path / "tests", "test_own.py")
 
 
 def test_a_module_with_a_conformance_has_the_laws_as_its_tests(pcn, library):
@@ -197,26 +198,40 @@ def test_known_failures_of_a_module_are_expected_until_they_pass(pcn, library, w
     assert "1 failed, 2 passed, 1 skipped" in output
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
-@pytest.mark.parametrize(
-    ("written", "says"),
-    [
-        ({"adapter": "import no_such_library\n" + TWICE}, "needs the module 'no_such_library'"),
-        ({"adapter": "def f():\n    return 1 / 0\nf()\n"}, 'twice.py", line 2, in f'),
-        ({"adapter": "def f(:\n"}, 'twice.py", line 1'),
-        ({"known": [{"law": "energy.matches-defnition", "reason": "no 1/2"}]}, "mean 'energy.matches-definition'?"),
-        ({"known": [{"law": "energy.matches-definition"}]}, "'reason' is missing"),
-        ({"known": '[{"law": "energy.never-negative",}]'}, "known.json: not JSON"),
-        ({"known": [{"law": IDS[-1], "reason": "slow"}]}, "not applicable here"),
-    ],
+MISTAKES = (
+    ({"adapter": "import no_such_library\n" + TWICE}, "needs the module 'no_such_library'"),
+    ({"adapter": "def f():\n    return 1 / 0\nf()\n"}, 'twice.py", line 2, in f'),
+    ({"adapter": "def f(:\n"}, 'twice.py", line 1'),
+    ({"known": [{"law": "energy.matches-defnition", "reason": "no 1/2"}]}, "mean 'energy.matches-definition'?"),
+    ({"known": [{"law": "energy.matches-definition"}]}, "'reason' is missing"),
+    ({"known": '[{"law": "energy.never-negative",}]'}, "known.json: not JSON"),
+    ({"known": [{"law": IDS[-1], "reason": "slow"}]}, "not applicable here"),
 )
-def test_a_module_that_cannot_be_judged_is_one_error_that_says_why(pcn, library, written, says, workers):
+
+
+@pytest.fixture(scope="module")
+def mistaken(tmp_path_factory):
+    """Runs a repository that has every mistake, in a folder each, once for every way to run it."""
+
+    @functools.cache
+    def run(workers):
+        top = tmp_path_factory.mktemp("mistaken")
+        for number, (written, _) in enumerate(MISTAKES):
+            write(top / f"folder{number}", f"test_own{number}.py", **written)
+        return pytest_in(top, "-q", "-p", "no:cacheprovider", *workers)
+
+    return run
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+@pytest.mark.parametrize(("number", "says"), [(number, says) for number, (_, says) in enumerate(MISTAKES)])
+def test_a_module_that_cannot_be_judged_is_one_error_that_says_why(mistaken, number, says, workers):
     """Breaks if a mistake in the adapter or in the list is told once for each law, or as a traceback of pcbench."""
-    library(**written)
-    code, output = pcn("-q", "-p", "no:cacheprovider", *workers)
+    code, output = mistaken(workers)
     assert code in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED), output
     assert output.count(says) == 1, output
-    assert "1 error" in output
+    assert len(re.findall(rf"^ERROR folder{number}/test_own{number}\.py\b", output, re.MULTILINE)) == 1, output
+    assert f"{len(MISTAKES)} errors" in output
     assert "pcbench/protocol/loading.py" not in output
     assert "INTERNALERROR" not in output
 

@@ -26,6 +26,7 @@ from pcbench.worker.subject import Subject
 
 _HEARTBEAT = 1.0
 _GRACE = 3.0
+_AGAIN = 0.01
 
 
 class _Channel:
@@ -36,6 +37,7 @@ class _Channel:
         self._lock = threading.Lock()
         self._queue: queue.Queue[dict[str, Any]] = queue.Queue()
         self.subject: Subject | None = None
+        self.swallowed = threading.Event()
         self._told = -1
 
     def send(self, **event: Any) -> None:
@@ -60,9 +62,23 @@ class _Channel:
             self._queue.put(json.loads(line))
         # The coordinator is gone, however it ended.  An exception in the main thread, which may be waiting for an
         # answer, makes the client kill its worker; Hypothesis would take any but KeyboardInterrupt for a failure.
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_GRACE)
+        deadline = time.monotonic() + _GRACE
+        while (left := deadline - time.monotonic()) > 0:
+            self.swallowed.clear()
+            os.kill(os.getpid(), signal.SIGTERM)
+            if self.swallowed.wait(left):
+                time.sleep(_AGAIN)  # the main thread is still where it was
         os._exit(1)
+
+    def unraisable(self, unraisable: Any) -> None:
+        """Notice an interruption that ends nothing, because it came where Python lets no exception out.
+
+        Hypothesis has a callback of the garbage collector, which it starts for every example: most come there.
+        """
+        if unraisable.exc_type is KeyboardInterrupt:
+            self.swallowed.set()
+        else:
+            sys.__unraisablehook__(unraisable)
 
     def _beat(self) -> None:
         """Tell the coordinator that calls of the implementation still come to an end."""
@@ -131,6 +147,7 @@ def main() -> int:
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
     channel = _Channel(jobs, events)
+    sys.unraisablehook = channel.unraisable
     try:
         return _serve(channel)
     except KeyboardInterrupt:

@@ -2,9 +2,11 @@
 
 Imported both by a test and by the runner processes that it starts; what the laws do is in the environment variable
 FAKE_ENGINE, JSON with lists of law ids for `fail`, `fail-where-shown` (by the problem of a known failure), `crash`,
-`hang` and `raise`, and `slow` in seconds.
+`hang`, `hang-collecting` (in a callback of the garbage collector, as Hypothesis has one) and `raise`, and `slow` in
+seconds.
 """
 
+import gc
 import json
 import math
 import os
@@ -46,6 +48,11 @@ def judge(law, subject, profile, seed, group, first=None):
         os.kill(os.getpid(), signal.SIGKILL)
     if law.id in orders.get("hang", ()):
         time.sleep(600)
+    if law.id in orders.get("hang-collecting", ()):
+        gc.callbacks.append(lambda phase, info: time.sleep(0.2 if phase == "start" else 0))
+        while True:
+            gc.collect()
+            time.sleep(0.02)
     if law.id in orders.get("raise", ()):
         raise ZeroDivisionError("a bug in a law")
     if orders.get("print"):

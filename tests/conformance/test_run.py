@@ -346,6 +346,31 @@ def test_ctrl_c_leaves_no_process_behind_even_in_a_call_that_hangs(tmp_path, fak
     wait_for(lambda: not any(alive(pid) for pid in started))
 
 
+def test_a_runner_hears_of_the_end_while_it_collects_garbage(fake):
+    """Breaks if every Ctrl-C takes seconds: Python drops an interruption in a callback of the garbage collector."""
+    fake(**{"hang-collecting": ["fake.root"]})
+    # It has longer than this test to end by force, so that what ends it is the interruption.
+    script = "import sys; from pcbench import judging; judging._GRACE = 600.0; sys.exit(judging.main())"
+    plan = runner.Plan(
+        spec=fake_engine.SPEC, python=None, profile="smoke", seed=3, laws=("fake.root",), call_timeout=60.0,
+        in_process=True, engine="fake_engine",
+    )  # fmt: skip
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for line in (plan.settings(), {"group": 0, "done": {}}):
+            process.stdin.write(json.dumps(line).encode() + b"\n")
+        process.stdin.flush()
+        events = map(json.loads, process.stdout)
+        assert next(event for event in events if event["event"] == "law")["law"] == "fake.root"
+        time.sleep(0.3)  # until it collects
+        process.stdin.close()
+        try:
+            assert process.wait(timeout=60) == 1
+        finally:
+            process.kill()
+
+
 # ---- known failures -------------------------------------------------------------------------------------------------
 
 
