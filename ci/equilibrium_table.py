@@ -1,4 +1,4 @@
-"""What the equilibrium solvers of the reference cost, as Markdown tables.
+"""Print Markdown tables of what the reference's equilibrium solvers cost.
 
 Run it as `python ci/equilibrium_table.py [--quick] [--linear]`.  With `--linear`, the exact solver for linear nets at
 N = 2048, L = 32, B = 64, K = 10 in float64 beside one backpropagation gradient, judged by how stationary it is.
@@ -56,10 +56,10 @@ def measure(problem: Problem) -> tuple[EquilibriumState, float, float]:
         return state, float(state.certificate.mean()) / loss, time.perf_counter() - begin
 
 
-def row(problem: Problem, state: EquilibriumState, gap: float, seconds: float) -> str:
+def row(problem: Problem, state: EquilibriumState, relative_gap_bound: float, seconds: float) -> str:
     """One line of the table."""
     cells = (
-        problem.activation, problem.width, problem.depth, state.evaluations, f"{gap:.1e}",
+        problem.activation, problem.width, problem.depth, state.evaluations, f"{relative_gap_bound:.1e}",
         f"{state.curvature.min():.2f}", "yes" if state.certified else "no", state.certificate_evaluations,
         f"{seconds:.3f}",
     )  # fmt: skip
@@ -99,8 +99,8 @@ def linear(quick: bool) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; 1 if a row is not certified or over the target."""
     parser = argparse.ArgumentParser(description="Evaluations of the nonlinear equilibrium solver, as Markdown.")
-    parser.add_argument("--quick", action="store_true", help="two small rows only")
-    parser.add_argument("--linear", action="store_true", help="the exact solver for linear nets instead")
+    parser.add_argument("--quick", action="store_true", help="measure only two small rows")
+    parser.add_argument("--linear", action="store_true", help="measure the exact solver of linear networks instead")
     options = parser.parse_args(arguments)
     if options.linear:
         return int(not linear(options.quick))
@@ -108,9 +108,9 @@ def main(arguments: list[str] | None = None) -> int:
     print("|" + " --- |" * len(COLUMNS))
     failed = False
     for problem in problems(options.quick):
-        state, gap, seconds = measure(problem)
-        print(row(problem, state, gap, seconds), flush=True)
-        if not state.certified or gap > GAP or state.evaluations > TARGET:
+        state, bound, seconds = measure(problem)
+        print(row(problem, state, bound, seconds), flush=True)
+        if not state.certified or bound > GAP or state.evaluations > TARGET:
             print(f"{problem.line()}: {state.evaluations} evaluations, {state.reason}", file=sys.stderr)
             failed = True
     return int(failed)

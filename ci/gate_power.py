@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Count what the gate gets wrong on this machine: false alarms on equal code, and planted slowdowns that it misses.
+"""Measure the error rates of `pcbench gate` on this machine: false alarms and missed slowdowns.
 
     python ci/gate_power.py                            # 200 A/A comparisons, 100 planted; ci/reports/gate.{json,md}
     python ci/gate_power.py --aa 8 --planted 4 --name try --output .   # to see that it works
@@ -49,14 +49,14 @@ def upper_bound(hits: int, trials: int, confidence: float = 0.95) -> float:
 
 
 class Benches:
-    """One prepared bench for every kind of comparison and row, made when first asked for."""
+    """Prepared sides for every kind of comparison and row, made when first asked for."""
 
     def __init__(self, driver: harness.Harness, implementation: str, bodies: int) -> None:
         self._driver, self._name, self._bodies = driver, implementation, bodies
         self._made: dict[tuple[str, str], tuple[Bench, Chosen]] = {}
 
     def of(self, kind: str, row: str) -> tuple[Bench, Chosen]:
-        """The bench and the row, ready to be compared."""
+        """The sides and the row, ready to be compared."""
         if (kind, row) not in self._made:
             attributes = {"base": "plain", "head": "slower" if kind == "planted" else "plain"}
             sides = {
@@ -66,21 +66,21 @@ class Benches:
                 for label, attribute in attributes.items()
             }
             chosen = choose([row])
-            bench = Bench(harness=self._driver, sides=sides, chosen=chosen, bodies=self._bodies)
+            prepared = Bench(harness=self._driver, sides=sides, chosen=chosen, bodies=self._bodies)
             judged = Conformance(passed=True, conclusion="", dtypes=("float32", "float64"))
-            bench.prepare({"base": judged, "head": judged})
-            if bench.excluded:
-                raise SystemExit(f"{row} cannot be measured: {bench.excluded}")
-            self._made[kind, row] = bench, chosen
+            prepared.prepare({"base": judged, "head": judged})
+            if prepared.excluded:
+                raise SystemExit(f"{row} cannot be measured: {prepared.excluded}")
+            self._made[kind, row] = prepared, chosen
         return self._made[kind, row]
 
 
 def trial(benches: Benches, plan: Plan, kind: str, number: int, seed: int) -> dict[str, Any]:
     """One comparison, as a row of the report."""
     name = ROWS[number % len(ROWS)]
-    bench, chosen = benches.of(kind, name)
+    prepared, chosen = benches.of(kind, name)
     began = time.monotonic()
-    (made,) = pairs.compare(bench, chosen, plan, seed=seed * 10_000 + number, calibration=0)
+    (made,) = pairs.compare(prepared, chosen, plan, seed=seed * 10_000 + number, calibration=0)
     return {
         "kind": kind, "trial": number, "row": name, "outcome": made.outcome, "pairs": len(made.base),
         "ratio": round(made.ratio, 4), "spread": round(made.spread, 4), "why": made.why,
@@ -142,15 +142,24 @@ def as_markdown(settings: dict[str, Any], rows: list[dict[str, Any]], about: dic
 def main(arguments: list[str] | None = None) -> int:
     """Compare, print a line each, and write the report; 1 if the gate is not as good as it says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--implementation", choices=("numpy", "reference"), default="numpy", help="(default: numpy)")
-    parser.add_argument("--aa", type=int, default=200, help="A/A comparisons (default: 200)")
-    parser.add_argument("--planted", type=int, default=100, help="planted slowdowns (default: 100)")
-    parser.add_argument("--max-pairs", type=int, default=24, help="as for pcbench gate (default: 24)")
-    parser.add_argument("--bodies", type=int, default=4, help="timed bodies of a process (default: 4)")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="as for pcbench gate (default: wall)")
-    parser.add_argument("--seed", type=int, default=1, help="of the order of processes (default: 1)")
-    parser.add_argument("--name", default="gate", help="of the two files (default: gate)")
-    parser.add_argument("--output", type=Path, default=ROOT / "reports", help="their folder (default: ci/reports)")
+    parser.add_argument(
+        "--implementation",
+        choices=("numpy", "reference"),
+        default="numpy",
+        help="implementation to time (default: numpy)",
+    )
+    parser.add_argument("--aa", type=int, default=200, help="number of comparisons of equal code (default: 200)")
+    parser.add_argument(
+        "--planted", type=int, default=100, help="number of comparisons with a planted slowdown (default: 100)"
+    )
+    parser.add_argument("--max-pairs", type=int, default=24, help="most pairs of a comparison (default: 24)")
+    parser.add_argument("--bodies", type=int, default=4, help="number of timed bodies in a process (default: 4)")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="clock to time with (default: wall)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the order of processes (default: 1)")
+    parser.add_argument("--name", default="gate", help="name of the two files without suffix (default: gate)")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "reports", help="folder of the two files (default: ci/reports)"
+    )
     options = parser.parse_args(arguments)
     plan = Plan(looks=looks_between(8, options.max_pairs))
     settings = {"implementation": options.implementation, "seed": options.seed, "rows": list(ROWS), **vars(plan)}

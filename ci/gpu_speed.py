@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The speed of the reference on a GPU in one run of under ten minutes; on a CPU the same path at small sizes.
+"""Measure the speed of the reference on a GPU in under ten minutes, or a small version of the run on a CPU.
 
     python ci/gpu_speed.py [--output DIRECTORY] [--seconds N]
 
@@ -36,7 +36,7 @@ class OutOfTimeError(Exception):
 
 
 class Hurried:
-    """`Measure`, which begins no cell after a deadline."""
+    """A `Measure` that begins no cell after a deadline."""
 
     def __init__(self, seconds: float) -> None:
         self._measure, self._deadline = Measure(), time.monotonic() + seconds
@@ -87,8 +87,8 @@ def missed(rows: Iterable[Row]) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and write; 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--output", default="gpu-speed", help="directory for gpu-speed.csv and gpu-speed.md")
-    parser.add_argument("--seconds", type=float, default=480.0, help="after which no cell is begun")
+    parser.add_argument("--output", default="gpu-speed", help="directory to write gpu-speed.csv and gpu-speed.md to")
+    parser.add_argument("--seconds", type=float, default=480.0, help="seconds after which no cell is begun")
     options = parser.parse_args(arguments)
     place = Path(options.output)
     todo, left_out = cells()

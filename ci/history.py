@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make the history of pcbench's own reference over some of its commits with asv, and publish it as a site.
+"""Benchmark several commits of the reference with asv and publish the history as a web site.
 
     python ci/history.py --commits 6 --output asv_bench/history      # results, machines and html below it
     python ci/history.py SHA SHA SHA --rounds 3 --bench Inference
@@ -77,19 +77,27 @@ def main(arguments: list[str] | None = None) -> int:
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sha", nargs="*", help="commits (default: some that changed the reference)")
-    parser.add_argument("--commits", type=int, default=6, help="how many, evenly spaced (default: 6)")
+    parser.add_argument("sha", nargs="*", help="commits to benchmark (default: some that changed the reference)")
     parser.add_argument(
-        "--rounds", type=int, default=2, help="times that every commit is run (default: 2); 0 only publishes"
+        "--commits", type=int, default=6, help="number of evenly spaced commits, if none is given (default: 6)"
     )
-    parser.add_argument("--bench", action="append", default=[], help="of asv: a pattern of benchmarks, repeatable")
-    parser.add_argument("--machine", default="", help="its name in the site (default: of the host and its settings)")
-    parser.add_argument("--output", type=Path, default=ROOT / "asv_bench" / "history", help="a folder")
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="number of runs of every commit (default: 2); 0 only publishes"
+    )
+    parser.add_argument(
+        "--bench", action="append", default=[], help="pattern of the benchmarks to run, passed to asv; repeatable"
+    )
+    parser.add_argument(
+        "--machine", default="", help="name of this machine in the site (default: made of host and settings)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "asv_bench" / "history", help="folder of results, machines and site"
+    )
     return parser.parse_args(arguments)
 
 
 def chosen(count: int) -> list[str]:
-    """Commits of the main line that changed the reference, `count` of them evenly spaced, the newest last."""
+    """`count` evenly spaced commits of the main line that changed the reference, the newest last."""
     found = git("rev-list", "--first-parent", "--reverse", "HEAD", "--", *TOUCHED).split()
     found = [sha for sha in found if git("ls-tree", "--name-only", sha, "--", TOUCHED[1])]  # before it, no protocol
     if len(found) <= count:
@@ -109,7 +117,7 @@ def spec_of(sha: str, folder: Path, driver: harnesses.Harness) -> str:
 
 
 def asv(place: Path, results: Path, html: Path, command: Sequence[str], variables: Mapping[str, str]) -> int:
-    """One command of asv with its books in `place`, its configuration the project's own; its exit code."""
+    """Run one asv command with its results in `place` and this project's configuration; return its exit code."""
     configuration = place / "asv.conf.json"
     project = json.loads((ROOT / "asv_bench" / "asv.conf.json").read_text(encoding="utf-8"))
     values = {
@@ -148,7 +156,7 @@ def keep(rounds: Sequence[Path], name: str, output: Path) -> int:
 
 
 def median(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One file of asv's from several of the same commit: of each number the median of those that there are."""
+    """One asv result file from several of the same commit, each number the median of those that there are."""
     merged = json.loads(json.dumps(runs[0]))
     place = merged["result_columns"].index("result")
     for run in runs[1:]:
@@ -168,7 +176,7 @@ def _middle(values: Sequence[float | None]) -> float | None:
 
 
 def git(*arguments: str) -> str:
-    """What git says."""
+    """The output of a git command."""
     return subprocess.run(
         ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
     ).stdout.strip()

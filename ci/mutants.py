@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Prove the power of the laws: judge every wrong implementation, and every right one that looks odd, by every law.
+"""Mutation-test the laws: judge deliberately wrong implementations, and correct but unusual ones, by every law.
 
     python ci/mutants.py                       # standard profile, two processes; writes ci/kill-matrix.{json,md}
     python ci/mutants.py --only half-lost      # one of them, printed and not written
@@ -66,7 +66,7 @@ PROFILES = {"mlp": "standard", "architectures": "smoke"}
 
 @dataclass
 class Row:
-    """What every law said of one implementation."""
+    """The verdicts of all laws on one implementation."""
 
     name: str
     outcomes: dict[str, str] = field(default_factory=dict)
@@ -172,7 +172,7 @@ def changed_methods(cls: Any) -> set[str] | None:
 
 
 def draws_alike(implementation: Any) -> bool:
-    """Whether laws draw the same problems for it as for the control: what they draw depends on the capabilities."""
+    """Whether laws draw the same problems for an implementation as for the control, which its capabilities decide."""
     silent = {"reports_energy": False, "reports_gradients": False}
     controls = (NumpyPCN, catalogue().PlainArchitectures)
     capabilities = replace(implementation.manifest.capabilities, **silent)
@@ -241,7 +241,7 @@ def verdict_of_asked(name: str, law: Law, how: Profile, asked: list[str]) -> Ver
 
 
 def remember_arrays() -> None:
-    """Keep what has been drawn: all mutants are asked the same problems, and drawing takes half the time."""
+    """Cache drawn arrays, since all mutants are asked the same problems and drawing takes half the time."""
     for name in ("normals", "matrices"):
         original = getattr(arrays, name)
         if "remembers" not in vars(original):
@@ -508,18 +508,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Run and report; the exit code."""
     known = {kind: names_of(kind) for kind in PROFILES}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", default="mlp", choices=PROFILES, help="of networks (default: mlp)")
-    parser.add_argument("--profile", help="how many examples (default: standard, for architectures smoke)")
-    parser.add_argument("--seed", type=int, default=1, help="of the run (default: 1)")
-    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2; 0: this one)")
-    parser.add_argument("--only", action="append", metavar="NAME", help="one mutant or odd variant")
+    parser.add_argument("--kind", default="mlp", choices=PROFILES, help="kind of networks (default: mlp)")
+    parser.add_argument("--profile", help="number of examples per law (default: standard, for architectures smoke)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the run (default: 1)")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="number of processes (default: 2; 0 runs in this process)"
+    )
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="judge only this mutant or odd variant; repeatable"
+    )
     parser.add_argument(
         "--named", action="store_true", help="ask only the laws that must kill a mutant, and no control"
     )
     parser.add_argument(
         "--through-worker", action="store_true", help="with --named: each mutant in a worker of its own"
     )
-    parser.add_argument("--journal", type=Path, metavar="FILE", help="note every row there, and go on from it")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="file to write every row to, and to resume from")
     parser.add_argument("--output", type=Path, default=ROOT / "ci", help="folder of the two files (default: ci)")
     options = parser.parse_args(arguments)
     how, began = replace(profile_named(options.profile or PROFILES[options.kind]), shrink=False), time.perf_counter()

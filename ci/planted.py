@@ -1,4 +1,4 @@
-"""Implementations that do a fifth more work and give the same answers: what a gate must find, and their equals.
+"""Implementations slowed down on purpose, and equally wrapped controls, for testing `pcbench gate`.
 
 `plain` and `slower` differ in `more` alone, so that whatever a wrapper costs is on both sides.  Inference runs a fifth
 more steps and throws them away, at least one; every fifth call of any other method is made twice.
@@ -14,7 +14,7 @@ FRACTION = 0.2
 
 
 class Planted:
-    """An implementation behind which another does the work, and `more` of it than it is asked for.
+    """An implementation that passes every call to another one and makes it do `more` work than was asked for.
 
     **Arguments:** `inner`, the implementation that answers; `more`, as a fraction.
     """

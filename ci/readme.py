@@ -106,7 +106,7 @@ def parts(page: str) -> list[Part]:
 
 
 def unaccounted(page: str) -> list[str]:
-    """Shell blocks that nothing runs and nothing excuses."""
+    """Shell blocks that are neither run nor marked as not to be run."""
     return [p.text for p in parts(page) if p.language == "sh" and p.mark not in ("run", "not run", "ci")]
 
 
@@ -204,8 +204,8 @@ def command(name: str, chosen: Sequence[Path]) -> int:
 def main() -> int:
     """Do what the command line says; 0 if every page is true."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 if anything would change")
-    parser.add_argument("--tables", action="store_true", help="run no command")
+    parser.add_argument("--check", action="store_true", help="change nothing, and exit with 1 if anything would change")
+    parser.add_argument("--tables", action="store_true", help="write generated tables only, without running commands")
     parser.add_argument("--command", metavar="NAME", help="print the block marked `ci: NAME`")
     options = parser.parse_args()
     if options.command:

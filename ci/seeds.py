@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Count false alarms: `pcbench check` of a correct implementation under many seeds, one row a seed.
+"""Count false alarms: run `pcbench check` on a correct implementation with many seeds, one table row per seed.
 
     python ci/seeds.py --seeds 101-120                          # the reference, standard profile; ci/reports/seeds.md
     python ci/seeds.py --seeds 1-50 --laws limit --name limits  # some laws; ci/reports/limits.md
@@ -33,7 +33,7 @@ def seeds_of(text: str) -> list[int]:
 
 
 def check(options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """One run, as a row: what decided the verdict, and the largest margin among laws that passed."""
+    """Run `pcbench check` once, as a row: what decided the verdict, and the largest margin of a law that passed."""
     command = [sys.executable, "-m", "pcbench.cli.main", "check", options.implementation, "--profile", options.profile]
     command += ["--seed", str(seed), "--quiet"] + (["--laws", options.laws] if options.laws else [])
     with tempfile.TemporaryDirectory(prefix="pcbench-seeds-") as scratch:
@@ -87,11 +87,15 @@ def as_markdown(options: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run, print a line a seed, and write the table; 1 if there was an alarm."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("implementation", nargs="?", default="reference", help="as for pcbench check")
-    parser.add_argument("--seeds", type=seeds_of, default=seeds_of("101-120"), help="for example 101-120 or 1,5,9-12")
-    parser.add_argument("--profile", default="standard", help="(default: standard)")
-    parser.add_argument("--laws", default="", help="as for pcbench check (default: all)")
-    parser.add_argument("--name", default="seeds", help="of the two files (default: seeds)")
+    parser.add_argument(
+        "implementation", nargs="?", default="reference", help="implementation, named as for pcbench check"
+    )
+    parser.add_argument(
+        "--seeds", type=seeds_of, default=seeds_of("101-120"), help="seeds, for example 101-120 or 1,5,9-12"
+    )
+    parser.add_argument("--profile", default="standard", help="profile of the runs (default: standard)")
+    parser.add_argument("--laws", default="", help="laws to judge, as for pcbench check (default: all)")
+    parser.add_argument("--name", default="seeds", help="name of the two files without suffix (default: seeds)")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the two files (default: ci/reports)")
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)

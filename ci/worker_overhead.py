@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure what the boundary of processes costs: the time of a call through a worker, less the time inside it.
+"""Measure what it costs per call to run an implementation in a worker process.
 
     python ci/worker_overhead.py                  # the NumPy adapter; writes ci/reports/worker.md
     python ci/worker_overhead.py reference --output .
@@ -50,7 +50,7 @@ def drawn(subject: Subject, seed: int) -> list[Problem]:
 
 
 def overheads(client: WorkerClient, subject: Subject, problem: Problem, calls: int) -> dict[str, list[float]]:
-    """Seconds beyond the implementation's own, call by call, for each method."""
+    """Seconds of each call that the implementation itself did not use, for each method."""
     network, x, y = case(problem)
     network = subject.as_sent(network)
     states = [[np.array(z) for z in problem.activities()] for _ in range(2)]
@@ -74,10 +74,14 @@ def overheads(client: WorkerClient, subject: Subject, problem: Problem, calls: i
 def main(arguments: list[str] | None = None) -> int:
     """Measure and write the table; exit code 1 if the median over all drawn problems is 1 ms or more."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("implementation", nargs="?", default="numpy", help="(default: numpy)")
-    parser.add_argument("--python", help="interpreter of the implementation")
-    parser.add_argument("--seed", type=int, default=1, help="of the problems (default: 1)")
-    parser.add_argument("--calls", type=int, default=CALLS, help=f"of each method and problem (default: {CALLS})")
+    parser.add_argument(
+        "implementation", nargs="?", default="numpy", help="implementation, named as for pcbench check (default: numpy)"
+    )
+    parser.add_argument("--python", help="Python interpreter that has the library under test")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the problems (default: 1)")
+    parser.add_argument(
+        "--calls", type=int, default=CALLS, help=f"number of calls of each method and problem (default: {CALLS})"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "reports", help="folder of worker.md")
     options = parser.parse_args(arguments)
     rows, all_of_them = [], []

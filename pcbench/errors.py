@@ -85,5 +85,5 @@ def told(error: Exception) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What there is room for in a table: the first line of the message, or the name of the class if it has none."""
+    """The first line of the message, for a table, or the name of the class if there is no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

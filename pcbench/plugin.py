@@ -1,4 +1,4 @@
-"""The pytest plugin: every law as one test, for people who live in pytest.
+"""The pytest plugin: run every law as one test.
 
 `pytest --pcn IMPL` adds the laws to any session.  A test module that belongs to a library says so itself, by a global
 `laws = Conformance("my_adapter.py")`, whatever its name.  The plugin does nothing else, and imports nothing heavy
@@ -48,14 +48,28 @@ class Conformance:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options, all of which begin with `--pcn`."""
     group = parser.getgroup("pcbench", "conformance of predictive coding networks")
-    group.addoption("--pcn", metavar="IMPL", help="adapter, package.module:attribute or path.py: one test per law")
+    group.addoption(
+        "--pcn", metavar="IMPL", help="implementation to judge: adapter, package.module:attribute or path.py"
+    )
     group.addoption("--pcn-python", metavar="PATH", help="interpreter that has the library under test")
-    group.addoption("--pcn-profile", metavar="P", help="smoke, standard (default) or thorough")
-    group.addoption("--pcn-seed", type=int, metavar="N", help="of all problems; drawn and printed if not given")
-    group.addoption("--pcn-laws", action="append", default=[], metavar="LAWS", help="ids, groups or wildcards, commas")
-    group.addoption("--pcn-timeout", type=float, metavar="S", help="seconds for one call (120)")
-    group.addoption("--pcn-known-failures", metavar="FILE", help="failures that are expected, as for `pcbench check`")
-    group.addoption("--pcn-only", action="store_true", help="collect no other tests")
+    group.addoption(
+        "--pcn-profile", metavar="P", help="number of examples per law: smoke, standard (default) or thorough"
+    )
+    group.addoption("--pcn-seed", type=int, metavar="N", help="seed of all problems; drawn and printed if not given")
+    group.addoption(
+        "--pcn-laws",
+        action="append",
+        default=[],
+        metavar="LAWS",
+        help="laws to judge: ids, groups or wildcards, comma-separated; repeatable",
+    )
+    group.addoption(
+        "--pcn-timeout", type=float, metavar="S", help="longest time of one call, in seconds (default: 120)"
+    )
+    group.addoption(
+        "--pcn-known-failures", metavar="FILE", help="JSON file of failures to expect, as for `pcbench check`"
+    )
+    group.addoption("--pcn-only", action="store_true", help="collect only the laws, no other tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -256,7 +270,7 @@ class LawItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Any, None, str]:
-        """Where the test is: nowhere in particular."""
+        """The location of the test, which has none."""
         return self.path, None, f"law {self.name}"
 
 

@@ -1,4 +1,4 @@
-"""The Hypothesis properties: law times strategy.
+"""Hypothesis properties: each checks one law on problems drawn from the law's domain.
 
 A property states nothing of its own: it draws problems from a law's domain (`pcbench.properties.mlp`) and lets the law
 measure them (`pcbench.laws`).  This directory is `pcbench.properties` once installed.

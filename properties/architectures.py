@@ -1,4 +1,4 @@
-r"""Drawing problems of CNNs and transformers: a seeded palette of small networks, and values that cost nothing.
+r"""Hypothesis strategies for problems on CNNs and transformers.
 
 As `pcbench.properties.mlp` does for MLPs.  A palette takes the settings that change the equations in turn (softmax or
 linear attention, normalised or not, causal or not, activities for each block or each branch), so that a run sees all

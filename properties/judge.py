@@ -1,4 +1,4 @@
-r"""Judging one law on one group of examples, with Hypothesis.
+r"""Judge one law on one group of examples with Hypothesis.
 
 Each call makes a fresh test function: `@given` methods inherited by several implementations trip Hypothesis's
 `differing_executors` health check.  Examples that decide nothing are rejected, so that the number of valid examples
@@ -62,7 +62,7 @@ class Tally:
 
 
 def as_worst(problem: AnyProblem, measurement: Measurement) -> Worst:
-    """A measurement and its problem as plain data."""
+    """A measurement and its problem as plain data, for a report."""
     details = {k: v if isinstance(v, (int, float, str)) else str(v) for k, v in measurement.details.items()}
     return Worst(
         margin=measurement.margin,

@@ -1,4 +1,4 @@
-r"""Drawing problems: a seeded palette of configurations, and strategies that construct problems inside a law's domain.
+r"""Hypothesis strategies that draw problems on MLPs inside a law's domain, from a seeded palette.
 
 What forces a compiled implementation to compile is the shape together with activation, placement, residual, loss and
 dtype.  So a run draws whole *configurations* of these first, a palette shared by all laws, and examples draw from the

@@ -1,4 +1,4 @@
-r"""Making a failing problem smaller than the palette allows.
+r"""Reduce a failing problem to smaller shapes than the palette holds.
 
 Hypothesis has already shrunk within the palette.  Other shapes cost a compilation each, so they are tried only now,
 greedily, a few dozen at most: the plainest value of one field after another, kept if the law still fails.

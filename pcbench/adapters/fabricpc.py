@@ -1,4 +1,4 @@
-r"""FabricPC (https://github.com/trueagi-io/FabricPC) through its public API; runs in the interpreter that has it.
+r"""Adapter of FabricPC (https://github.com/trueagi-io/FabricPC), through its public API.
 
 A network becomes a chain of FabricPC's own nodes: `Linear` and `LinearResidual`, which predict
 \(\tau z + \phi(W z)\), so placement `after-weight` is the library's own.  Placement `before-weight` uses what its guide

@@ -1,4 +1,4 @@
-r"""jpc (https://github.com/thebuckleylab/jpc) through its public API; runs in the interpreter that has it.
+r"""Adapter of jpc (https://github.com/thebuckleylab/jpc), through its public API.
 
 A network becomes a list of layers as `jpc.make_mlp` makes them, an activation and an Equinox `Linear` each, with
 `jpc.make_skip_model` where there are residual connections; placement `after-weight` is the same list with the two
@@ -90,7 +90,7 @@ class _Static(NamedTuple):
 
 
 class JPC:
-    """What all variants share; every program is compiled once per `_Static`, shape and dtype.
+    """Base of all variants; every program is compiled once per `_Static`, shape and dtype.
 
     **Arguments:** `name` of the variant; `param_type` of jpc; `gamma`, whether the output multiplier is left to jpc.
     """

@@ -1,4 +1,4 @@
-r"""ngc-learn (https://github.com/NACLab/ngc-learn) through its public API; runs in the interpreter that has it.
+r"""Adapter of ngc-learn (https://github.com/NACLab/ngc-learn), through its public API.
 
 A network becomes a `Context` wired as in ngc-learn's predictive coding examples: a `RateCell` and a
 `GaussianErrorCell` a layer, `HebbianSynapse` forward, `StaticSynapse` back, and a second, stateless chain for the

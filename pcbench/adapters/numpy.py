@@ -1,4 +1,4 @@
-r"""A predictive coding network in eager NumPy, written plainly, layer after layer, as one would for a first experiment.
+r"""A predictive coding network in plain NumPy, computed layer after layer as in a first experiment.
 
 It shares nothing with the reference, the oracle or the theory, so that it agrees with them only if it is right.  Every
 step is a small method: the wrong implementations that measure the power of the laws are subclasses of `NumpyPCN` with

@@ -1,4 +1,4 @@
-r"""PCTrainer of https://github.com/Bogacz-Group/PredictiveCoding through its public API; runs where its clone is.
+r"""Adapter of PCTrainer (https://github.com/Bogacz-Group/PredictiveCoding), through its public API.
 
 A network becomes an `nn.Sequential` with a `PCLayer` after every hidden layer, trained by a `PCTrainer` whose
 optimisers are `torch.optim.SGD`.  A start is given to each `PCLayer` as its `sample_x_fn`.

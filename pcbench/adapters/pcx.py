@@ -1,4 +1,4 @@
-r"""PCX (https://github.com/liukidar/pcx) through its public API; runs in the interpreter that has it.
+r"""Adapter of PCX (https://github.com/liukidar/pcx), through its public API.
 
 A network is what its examples call a model: an `EnergyModule` of `Linear` layers and `Vode`s, one a layer, the last
 frozen at the target.  Layer scalings, skips and both placements of \(\phi\) are lines of the model, as users write

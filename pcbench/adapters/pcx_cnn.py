@@ -1,4 +1,4 @@
-r"""PCX's convolutional layers, as residual CNNs; the adapter is that of `pcbench.adapters.pcx` with another model.
+r"""Adapter of PCX's convolutional layers for residual CNNs.
 
 Layers are `Conv2d`, `AvgPool2d` and `Linear`, of which only the skips, the activation before a residual branch and the
 order in which the readout takes pixels and channels are lines of the model.  PCX has the axis of channels before those

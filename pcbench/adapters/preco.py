@@ -1,4 +1,4 @@
-r"""PRECO (https://github.com/bjornvz/PRECO) through its public API; runs in the interpreter on whose path its clone is.
+r"""Adapter of PRECO (https://github.com/bjornvz/PRECO), through its public API.
 
 A network becomes a `PCnet`.  Placement `before-weight` is PRECO's `PCN_AMB`, \(f(x)w\), and `after-weight` its
 `PCN_MBA`, \(f(xw)\), each as a subclass that says which layer has no activation: PRECO activates the input too, and in

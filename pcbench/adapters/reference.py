@@ -1,4 +1,4 @@
-r"""The adapter of the built-in JAX reference, an implementation like any other.
+r"""Adapter of the built-in JAX reference, which is judged like any other implementation.
 
 Every call runs inside `jax.enable_x64(True)`, so that float64 networks are computed in float64 whatever the process
 has chosen, and nothing is switched on for anyone else.  Arrays go in as NumPy, come out as NumPy of the network's
@@ -211,7 +211,7 @@ class ReferencePCN:
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """In double precision where arrays are, with programs compiled the way that was asked for."""
+        """Compute in double precision where arrays are, with programs compiled the way that was asked for."""
         with jax.enable_x64(True), nullcontext() if self._shared else for_speed():
             yield
 
@@ -262,5 +262,5 @@ def implementation() -> ReferencePCN:
 
 
 def compiled_for_speed() -> ReferencePCN:
-    """The reference as one uses it for long or often: every program compiled for speed, whatever its size."""
+    """The reference for long or repeated use: every program is compiled for speed, whatever its size."""
     return ReferencePCN(shared=False)

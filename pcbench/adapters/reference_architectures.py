@@ -1,4 +1,4 @@
-"""The adapter of the built-in JAX reference for networks beyond MLPs: residual CNNs and transformers.
+"""Adapter of the built-in JAX reference for residual CNNs and transformers.
 
 As `pcbench.adapters.reference`, on `pcbench.problem.architecture.Architecture` in place of `Network`: activities are
 lists of arrays of the shapes of `Architecture.activity_shapes`, weight gradients are lists structured as its

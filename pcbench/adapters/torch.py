@@ -1,4 +1,4 @@
-r"""PyTorch (https://pytorch.org): a list of `nn.Module` layers as a PCN, and the base of adapters for libraries on it.
+r"""A predictive coding network in PyTorch, and the base class of adapters for libraries built on PyTorch.
 
 A network becomes an `nn.Sequential` of \(L\) modules, module \(l\) the prediction \(f_l(z_{l-1})\) of the next layer,
 which is what libraries of predictive coding in PyTorch take.  `TorchAdapter` makes it, together with tensors of the
@@ -51,7 +51,7 @@ def implementation() -> TorchPCN:
 
 
 class Case(NamedTuple):
-    r"""One question in PyTorch's terms.
+    r"""Network, loss and data of one question as PyTorch objects.
 
     **Arguments:** `layers`, an `nn.Sequential` of \(L\) modules with one parameter each, its weight
     `(fan_out, fan_in)`; `loss(output, target)`, the output's energy summed over the batch; `input` `(batch, D)` and
@@ -65,7 +65,7 @@ class Case(NamedTuple):
 
 
 class TorchAdapter:
-    """What adapters for libraries on PyTorch share; of the protocol itself only `predict`."""
+    """Base of adapters for libraries on PyTorch; of the protocol it has only `predict`."""
 
     manifest: Manifest
 

@@ -1,4 +1,4 @@
-r"""Torch2PC (https://github.com/RobertRosenbaum/Torch2PC) through its public functions; runs where its clone is.
+r"""Adapter of Torch2PC (https://github.com/RobertRosenbaum/Torch2PC), through its public functions.
 
 `PCInfer` is what its README calls the main function; with `ErrType="Strict"` it is predictive coding, with
 `"FixedPred"` its variant with fixed predictions.  Where a start is given, or gradients at given activities are asked

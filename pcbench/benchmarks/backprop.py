@@ -1,4 +1,4 @@
-r"""How far the weight gradient at equilibrium is from that of backpropagation, at a fixed ratio of width to depth.
+r"""asv benchmark: distance of weight gradients at equilibrium from those of backpropagation.
 
 \(\|\nabla_W F(z^*) - \nabla_W \mathcal L\| / \|\nabla_W \mathcal L\|\) over all layers, for residual networks under
 mupc.  A correct implementation does not have 0 here but the value of the theory, which vanishes only as N/L grows

@@ -1,4 +1,4 @@
-"""The laws as tracked costs: the margin of each, how many are broken, and how long judging them all takes.
+"""asv benchmarks of conformance: margins of the laws, number of broken laws, and seconds of a check.
 
 One smoke check with a fixed seed serves all.  A margin is error over allowance (see docs/read-a-report.md); it moves
 before a law breaks.  A time of another benchmark is worth something only beside a commit that breaks no law.

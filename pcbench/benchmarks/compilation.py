@@ -1,4 +1,4 @@
-"""How long the first call takes longer than the others: to trace and compile, or to find what was compiled before.
+"""asv benchmarks of compilation: how much longer the first call takes, and how many programs are compiled.
 
 *Cold* is a process that finds nothing compiled, *warm* one after another with the same persistent cache of JAX, empty
 at the start.  Without JAX both are what a first call costs besides its work.
@@ -19,7 +19,7 @@ _FULL = (*_SMALL, "N=128,L=8,B=64", "N=512,L=128,B=8")
 
 
 class Compilation(Benchmark):
-    """Of inference in float32; a compilation that grows with depth is slow in deep networks."""
+    """Cost of compiling inference in float32; a compilation that grows with depth is slow in deep networks."""
 
     params = (_FULL if settings().full else _SMALL,)
     param_names = ("net",)
@@ -30,12 +30,12 @@ class Compilation(Benchmark):
 
     @unit("s")
     def track_cold_seconds(self, net: str) -> float:
-        """Seconds."""
+        """Extra seconds of the first call in a process that finds nothing compiled."""
         return overhead(measured("infer", nets.problem(net)))
 
     @unit("s")
     def track_warm_seconds(self, net: str) -> float:
-        """Seconds."""
+        """Extra seconds of the first call in a process that finds the programs of an earlier one."""
         return overhead(measured("infer", nets.problem(net), warm=True))
 
     @unit("programs")

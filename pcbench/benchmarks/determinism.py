@@ -1,4 +1,4 @@
-"""How much of an answer is the same the second time, as a grade: 1 is the best, so that asv reads it as a cost.
+"""asv benchmark of reproducibility, as a grade from 1 (the same bits in every process) to 4 (not the same).
 
 | grade | means |
 | --- | --- |
@@ -33,7 +33,7 @@ class Determinism(Benchmark):
 
     @unit("grade")
     def track_grade(self, dtype: str) -> float:
-        """From 1 to 4."""
+        """The grade, from 1 to 4."""
         return measured_grade(subject(), _problem(dtype))
 
 

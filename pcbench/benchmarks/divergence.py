@@ -1,4 +1,4 @@
-r"""How often inference diverges on drawn problems at a step size that is stable in theory.
+r"""asv benchmark: how often inference diverges at a step size that theory calls stable.
 
 In a linear network every step below \(2/\lambda_{\max}\) of the activity Hessian lowers the energy (theory E5), so at
 0.9 of it the rate is 0 for a correct implementation.  For tanh, whose slopes are at most 1, the same threshold, that of
@@ -45,7 +45,7 @@ class Divergence(Benchmark):
 
     @unit("fraction")
     def track_rate(self, activation: str) -> float:
-        """From 0 to 1; over 24 problems in the small grid, 200 in the full one."""
+        """The fraction from 0 to 1, over 24 problems in the small grid and 200 in the full one."""
         return rate(subject(), [claimed(p) for p in drawn(activation, 200 if settings().full else 24)])
 
 

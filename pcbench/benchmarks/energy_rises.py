@@ -1,4 +1,4 @@
-r"""How often the energy rises during inference at half the stable step size, where it must fall at every step.
+r"""asv benchmark: how often the energy rises during inference at half the stable step size.
 
 Steps are taken one by one, and a rise counts if it is larger than the rounding error of the two energies.
 """
@@ -38,7 +38,7 @@ class EnergyRises(Benchmark):
 
     @unit("rises / 1000 steps")
     def track_per_thousand_steps(self, activation: str, dtype: str) -> float:
-        """From 0 to 1000, over 250 steps in the small grid and 4000 in the full one."""
+        """Rises per 1000 steps, over 250 steps in the small grid and 4000 in the full one."""
         steps = 4000 if settings().full else 250
         return 1000 * rises(subject(), _problem(activation, dtype), steps) / steps
 

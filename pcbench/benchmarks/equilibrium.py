@@ -1,4 +1,4 @@
-"""How long the implementation's own solver takes to an equilibrium that pcbench's theory certifies, and how much work.
+"""asv benchmarks of the implementation's own equilibrium solver: seconds and gradient evaluations.
 
 A solver that stops early is not fast: an equilibrium without a certificate is an error, not a number.
 """

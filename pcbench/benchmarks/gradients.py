@@ -1,4 +1,4 @@
-"""How long the gradient of the energy with respect to all weights takes at given activities."""
+"""asv benchmark: seconds of one gradient of the energy with respect to all weights."""
 
 from __future__ import annotations
 

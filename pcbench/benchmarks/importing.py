@@ -1,4 +1,4 @@
-"""How long it takes to import the implementation and everything that it needs, in a fresh process."""
+"""asv benchmark: seconds to import the implementation in a fresh process."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ class Import(Benchmark):
 
     @unit("s")
     def track_seconds(self) -> float:
-        """Seconds."""
+        """Seconds of the import in a fresh process."""
         offer.cache_clear()
         return offer().import_seconds

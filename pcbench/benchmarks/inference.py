@@ -1,4 +1,4 @@
-"""How long inference takes: seconds of one step of one sample, so that less is better and grids can be compared.
+"""asv benchmark: seconds of one inference step per sample.
 
 The throughput is one over it.
 """
@@ -24,6 +24,6 @@ class Inference(Benchmark):
 
     @unit("s")
     def track_seconds_per_sample_step(self, net: str, dtype: str) -> float:
-        """Seconds."""
+        """Seconds of one step of one sample."""
         problem = nets.problem(net, dtype)
         return measured("infer", problem, problem.steps * problem.batch)["seconds"]

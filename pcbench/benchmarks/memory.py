@@ -1,4 +1,4 @@
-"""How much memory inference holds at most, in a process that does nothing else.
+"""asv benchmarks of peak memory during inference, on the host and on the device.
 
 The peak of main memory includes the interpreter and its libraries, as the kernel counts it since the process began;
 that of a device is its allocator's own, with preallocation off.
@@ -17,7 +17,7 @@ _FULL = (*_SMALL, "N=512,L=32,B=1024", "N=2048,L=4,B=1024")
 
 
 class PeakMemory(Benchmark):
-    """Of inference in float32."""
+    """Peak memory of inference in float32."""
 
     params = (_FULL if settings().full else _SMALL,)
     param_names = ("net",)

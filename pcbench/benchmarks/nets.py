@@ -1,4 +1,4 @@
-r"""The networks that speed is measured on: a small grid, and a full one of widths, depths and batches.
+r"""Networks of the speed benchmarks: a small and a full grid of widths, depths and batch sizes.
 
 A parameter of asv is a word, so a network is one: `N=128,L=8,B=64`.  All are residual tanh networks under mupc.  A step
 of inference takes about \(4BLN^2\) floating-point operations; the number of steps in a call is chosen so that a call

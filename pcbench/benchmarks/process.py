@@ -1,4 +1,4 @@
-"""The implementation in processes of its own: a fresh one for every number of speed, a worker for those of stability.
+"""Run the benchmarked implementation in processes of its own; results are cached per asv process.
 
 A speed is measured by the program that the gate uses (`pcbench.timing.measure`): warmed up, then bodies of so many
 calls that one lasts 20 ms or more, each call ended by its answer on the host, the fastest body counted.  It samples by
@@ -53,7 +53,7 @@ class Benchmark:
 
 
 def unit(name: str) -> Callable[[_Function], _Function]:
-    """The unit of what a benchmark returns, where asv looks for it."""
+    """Decorator that stores the unit of a benchmark's result where asv looks for it."""
 
     def with_unit(function: _Function) -> _Function:
         setattr(function, "unit", name)  # noqa: B010 (a function has no such attribute for a type checker)
@@ -85,7 +85,7 @@ def offer() -> Offer:
 
 
 def need(problem: Problem | None = None, method: str = "") -> None:
-    """For `setup`: whether the implementation can be asked this.
+    """Refuse a benchmark, in its `setup`, if the implementation does not offer what it needs.
 
     **Raises:** `NotImplementedError`, which is how a benchmark tells asv that it does not apply, saying what lacks.
     """

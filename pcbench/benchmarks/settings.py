@@ -1,4 +1,4 @@
-"""What the benchmarks measure, and how much of it: five variables of the environment, the one road through asv.
+"""Environment variables that choose what the asv benchmarks measure.
 
 | variable | says | default |
 | --- | --- | --- |

@@ -1,4 +1,4 @@
-r"""The largest step size at which inference is stable, against the theory's \(2/\lambda_{\max}\).
+r"""asv benchmark: the largest stable step size of inference compared with the threshold of theory.
 
 Along the top eigenvector of the activity Hessian of a linear network a step of \(f\) times that threshold multiplies
 the distance to the equilibrium by \(1 - 2f\), so that it grows as soon as \(f > 1\), and by nothing else: the point
@@ -49,7 +49,7 @@ class LargestStableStep(Benchmark):
 
     @unit("threshold / largest stable step")
     def track_theoretical_over_largest(self, net: str) -> float:
-        """From 1/16 to 16."""
+        """The ratio, from 1/16 to 16."""
         return 1 / largest_stable(subject(), claimed(_problem(net)))
 
 

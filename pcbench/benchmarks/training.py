@@ -1,4 +1,4 @@
-"""How long one update of the weights takes: inference from the feedforward pass, then a step of gradient descent."""
+"""asv benchmark: seconds of one weight update, its inference included."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def installed(modules: list[str], python: str | None) -> dict[str, str]:
 @click.command("adapters")
 @python_option
 def command(python: str | None) -> None:
-    """List the adapters that come with pcbench, and whether their libraries are installed, and where.
+    """List the adapters that come with pcbench, and where their libraries are installed.
 
     Without --python each is looked for where `pcbench check` would run it.
     """

@@ -1,4 +1,4 @@
-"""`pcbench bench`: a leaderboard of implementations, in which whatever is fast has been shown to be right."""
+"""`pcbench bench`: compare the speed and accuracy of implementations that pass the laws."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ With --quick: linear-small and tanh-small, N=32, L=4, in float64.
 
 
 class _Tolerances(click.ParamType):
-    """Gaps between commas, each below 1."""
+    """Certified distances to equilibrium, comma-separated, each between 0 and 1."""
 
     name = "X,X,..."
 
@@ -51,10 +51,10 @@ def _epilog() -> str:
 
 
 class _Command(click.Command):
-    """Its epilog is read when it is shown, so that nothing is imported for the sake of other commands."""
+    """A command that loads its epilog when it is shown, so that other commands import nothing for it."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Problems and exit codes."""
+        """Show the default problems and the exit codes."""
         self.epilog = _epilog()
         super().format_epilog(ctx, formatter)
 
@@ -62,32 +62,38 @@ class _Command(click.Command):
 @click.command("bench", cls=_Command)
 @click.argument("implementations", nargs=-1, required=True, metavar="IMPL[=PYTHON]...")
 @click.option("--output", "directory", default="bench", show_default=True, type=click.Path(),
-              help="Where tables, figures and raw timings go.")  # fmt: skip
+              help="Directory for tables, figures and raw timings.")  # fmt: skip
 @click.option("--problem", "lines", multiple=True, metavar="LINE",
-              help="A problem as for `pcbench replay`, in place of the default ones; repeatable.")  # fmt: skip
-@click.option("--dtypes", help="Comma-separated.  [default: float64,float32]")
+              help="Problem to measure instead of the default ones, as for `pcbench replay`; repeatable.")  # fmt: skip
+@click.option("--dtypes", help="Dtypes to measure, comma-separated.  [default: float64,float32]")
 @click.option("--tolerances", default="1e-2,1e-4,1e-6", show_default=True, type=_Tolerances(),
-              help="Certified gaps, as fractions of the loss.")  # fmt: skip
+              help="Certified distances to equilibrium to reach, as fractions of the loss.")  # fmt: skip
 @click.option("--fraction", default=0.8, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
-              help="Of the stable step size.")  # fmt: skip
-@click.option("--rounds", type=click.IntRange(1), help="Interleaved timings.  [default: 5, with --quick 3]")
+              help="Step size, as a fraction of the largest stable one.")  # fmt: skip
+@click.option(
+    "--rounds", type=click.IntRange(1), help="Number of interleaved rounds of timing.  [default: 5, with --quick 3]"
+)
 @click.option("--seconds", type=click.FloatRange(0, min_open=True),
-              help="Of the longest call of a curve, about.  [default: 1, with --quick 0.2]")  # fmt: skip
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Of the numerical libraries.")
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of the order and of conformance; drawn if not given.")
+              help="Approximate seconds of the longest call of a curve.  [default: 1, with --quick 0.2]")  # fmt: skip
+@click.option(
+    "--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of the numerical libraries."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), help="Seed of the order and of conformance; drawn if not given."
+)
 @click.option("--conformance", "reports", multiple=True, metavar="REPORT.json",
-              help="A report of `pcbench check --json`, or of an earlier run, in place of the laws being judged; "
+              help="Report of `pcbench check --json`, or of an earlier run, to use instead of judging the laws; "
                    "repeatable.")  # fmt: skip
 @click.option("--timeout", default=CALL_SECONDS, show_default=True, type=click.FloatRange(0, min_open=True),
-              help="Seconds for one call.")  # fmt: skip
-@click.option("--quick", is_flag=True, help="Two small problems in float64.")
-@click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
+              help="Longest time of one call, in seconds.")  # fmt: skip
+@click.option("--quick", is_flag=True, help="Measure only two small problems in float64.")
+@click.option("--quiet", is_flag=True, help="Print only the conclusion.")
 def command(
     implementations: tuple[str, ...], directory: str, lines: tuple[str, ...], dtypes: str | None,
     tolerances: tuple[float, ...], fraction: float, rounds: int | None, seconds: float | None, threads: int,
     seed: int | None, reports: tuple[str, ...], timeout: float, quick: bool, quiet: bool,
 ) -> None:  # fmt: skip
-    """Speed and quality of implementations side by side: inference, time to certified equilibrium, curves.
+    """Compare the speed and accuracy of implementations: inference, time to certified equilibrium, curves.
 
     IMPL as for `pcbench check`; with =PYTHON, in the interpreter that has its library. All are measured in one run, in
     interleaved rounds. Only what passes the laws of energy, gradients and inference, in its interpreter and dtype, is

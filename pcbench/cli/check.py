@@ -37,11 +37,13 @@ Exit codes:
 @python_option
 @click.option("--profile", default="standard", show_default=True, help="How much evidence: smoke, standard, thorough.")
 @laws_option
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of all problems; drawn and printed if not given.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Seed of all problems; drawn and printed if not given.")
 @workers_option
-@click.option("--known-failures", type=click.Path(), help="JSON file of failures that are expected.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the full report, for `pcbench compare`.")
-@click.option("--junit", "junit_path", type=click.Path(), help="Write JUnit XML.")
+@click.option("--known-failures", type=click.Path(), help="JSON file of failures to expect.")
+@click.option(
+    "--json", "json_path", type=click.Path(), help="Write the full report as JSON to this file, for `pcbench compare`."
+)
+@click.option("--junit", "junit_path", type=click.Path(), help="Write the report as JUnit XML to this file.")
 @click.option("--markdown", "markdown_path", type=click.Path(), help="Write Markdown for a pull request.")
 @timeout_option
 @cpu_limit_option
@@ -51,10 +53,10 @@ Exit codes:
     type=click.Choice(("run", "law", "example")),
     default="run",
     show_default=True,
-    help="How long a process of IMPL lives: if it remembers what it should not, for one law or one example.",
+    help="Lifetime of a process of IMPL; choose law or example if it keeps state that it should not.",
 )
-@click.option("--in-process", is_flag=True, help="Run the implementation inside the runners, to debug it.")
-@click.option("--fresh", is_flag=True, help="Ignore the journal of an unfinished run.")
+@click.option("--in-process", is_flag=True, help="Run the implementation inside the runner processes, for debugging.")
+@click.option("--fresh", is_flag=True, help="Start anew instead of resuming an interrupted run.")
 @click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
 def command(
     impl: str,

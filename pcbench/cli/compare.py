@@ -1,4 +1,4 @@
-"""`pcbench compare`: what changed between two reports."""
+"""`pcbench compare`: list the differences between two conformance reports."""
 
 from __future__ import annotations
 

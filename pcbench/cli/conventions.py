@@ -1,4 +1,4 @@
-"""`pcbench conventions`: which conventions an implementation follows, measured, and what its manifest should say."""
+"""`pcbench conventions`: measure which conventions an implementation follows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Exit codes:
 @implementation_argument
 @python_option
 @timeout_option
-@click.option("--in-process", is_flag=True, help="Run the implementation in this process, to debug it.")
+@click.option("--in-process", is_flag=True, help="Run the implementation in this process, for debugging.")
 def command(impl: str, python: str | None, timeout: float, in_process: bool) -> None:
     """Measure how the numbers of IMPL are to be read, and print what its manifest should declare.
 
@@ -80,10 +80,10 @@ def described(finding: Any) -> list[str]:
     """What a finding says, a line for each convention or one for all of them."""
     if finding.skipped:
         return [f"not asked: {finding.skipped}"]
-    if finding.settled is None and finding.holding:
+    if finding.determined is None and finding.holding:
         ways = "; ".join(_pairs(finding.fields, values) for values in finding.holding)
         return [f"not as declared ({_pairs(finding.fields, finding.declared)}), but cannot tell apart: {ways}"]
-    if finding.settled is None:
+    if finding.determined is None:
         return [
             f"no combination of {', '.join(finding.fields) or 'conventions'} explains the answers: "
             "a defect, or something claimed that is not so",
@@ -91,7 +91,7 @@ def described(finding: Any) -> list[str]:
             f"pcbench replay {finding.law} '{finding.problem}'",
         ]
     lines = []
-    for name, declared, value in zip(finding.fields, finding.declared, finding.settled, strict=True):
+    for name, declared, value in zip(finding.fields, finding.declared, finding.determined, strict=True):
         verdict = "as declared" if value == declared else f"declared {declared!r}"
         lines.append(f"{name:<28} {value!s:<14} {verdict}")
     return lines or ["holds, by what is settled above"]

@@ -1,4 +1,4 @@
-"""`pcbench env`: environments for the libraries behind adapters, made, listed, extended and removed."""
+"""`pcbench env`: create, list, extend and remove the virtual environments of libraries under test."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def command() -> None:
 @command.command()
 @name_argument
 @click.argument("source", required=False)
-@click.option("--python", metavar="PATH", help="Interpreter to make it with.  [default: the first that fits: pcbench's "
+@click.option("--python", metavar="PATH", help="Python to make it with.  [default: the first one that fits: pcbench's "
               "own, then python3.11 and later on PATH]")  # fmt: skip
-@click.option("--add", "checkouts", multiple=True, metavar="PATH", help="Checkout to have on its path; repeatable.")
-@click.option("--replace", "replace_old", is_flag=True, help="Make it anew; the old one is used until then.")
-@click.option("--quiet", is_flag=True, help="No progress: the conclusion alone.")
+@click.option("--add", "checkouts", multiple=True, metavar="PATH", help="Checkout to import modules from; repeatable.")
+@click.option("--replace", "replace_old", is_flag=True, help="Make it anew; the old one is used meanwhile.")
+@click.option("--quiet", is_flag=True, help="Print only the conclusion.")
 def create(
     name: str, source: str | None, python: str | None, checkouts: tuple[str, ...], replace_old: bool, quiet: bool
 ) -> None:
@@ -75,7 +75,7 @@ def add(name: str, checkouts: tuple[str, ...]) -> None:
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="As JSON: the whole record of each that was made.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole record of every environment as JSON.")
 def list_(as_json: bool) -> None:
     """List the environments: what they hold, on which Python, whether they can be used, and where they are."""
     found = {name: environments.state(environment) for name, environment in ENVIRONMENTS.items()}
@@ -116,7 +116,7 @@ def remove(names: tuple[str, ...]) -> None:
 
 
 def size(count: int) -> str:
-    """Bytes as people write them."""
+    """A number of bytes as text, in MB or GB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 

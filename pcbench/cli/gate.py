@@ -1,4 +1,4 @@
-"""`pcbench gate`: may this change be merged?  Conformance and paired performance of two commits."""
+"""`pcbench gate`: decide whether a change may be merged, by conformance and speed of two commits."""
 
 from __future__ import annotations
 
@@ -16,39 +16,62 @@ from pcbench.gate.outcome import EXIT_CODES
 @click.command("gate", epilog=EXIT_CODES)
 @click.argument("base", metavar="BASE")
 @click.argument("head", metavar="[HEAD]", required=False)
-@click.option("--implementation", default="reference", show_default=True, help="Adapter, as for `check`; a relative "
-              "path is that of the commit.")  # fmt: skip
+@click.option("--implementation", default="reference", show_default=True, help="Named as for `check`; a relative "
+              "path is taken inside each commit.")  # fmt: skip
 @python_option
 @click.option("--repo", "directory", default=".", show_default=True, type=click.Path(exists=True, file_okay=False),
-              help="A directory in the repository of the commits.")  # fmt: skip
+              help="Directory inside the git repository of the commits.")  # fmt: skip
 @click.option("--source", "sources", multiple=True, help="Directory of the commit that holds its package; repeatable."
               "  [default: src if there is one, and the top]")  # fmt: skip
-@click.option("--rows", default="", help="Rows to compare, comma-separated.  [default: all]")
-@click.option("--profile", default="smoke", show_default=True, help="Of the conformance run.")
-@click.option("--laws", multiple=True, help="Of the conformance run, as for `check`.  [default: all]")
-@click.option("--known-failures", type=click.Path(exists=True), help="As for `check`, for both commits.")
+@click.option("--rows", default="", help="Speed rows to compare, comma-separated.  [default: all]")
+@click.option("--profile", default="smoke", show_default=True, help="Profile of the conformance run.")
+@click.option("--laws", multiple=True, help="Laws of the conformance run, as for `check`.  [default: all]")
+@click.option("--known-failures", type=click.Path(exists=True), help="JSON file of failures to expect in both commits.")
 @click.option("--effect", default=0.20, show_default=True, type=click.FloatRange(0, 3, min_open=True),
-              help="The slowdown that must not be missed.")  # fmt: skip
+              help="Slowdown that must be detected, as a fraction.")  # fmt: skip
 @click.option("--ratio", default=0.05, show_default=True, type=click.FloatRange(0, 3),
-              help="A smaller slowdown is no regression.")  # fmt: skip
-@click.option("--pairs", default=8, show_default=True, type=click.IntRange(2), help="Pairs of processes at least.")
-@click.option("--max-pairs", default=24, show_default=True, type=click.IntRange(2), help="Pairs of processes at most.")
-@click.option("--calibration", default=4, show_default=True, type=click.IntRange(2), help="Pairs of BASE with itself.")
-@click.option("--drift", default=2.0, show_default=True, type=click.FloatRange(1), help="List margins that grew so.")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Of the numerical libraries.")
+              help="Smallest slowdown that counts as a regression, as a fraction.")  # fmt: skip
+@click.option(
+    "--pairs", default=8, show_default=True, type=click.IntRange(2), help="Fewest pairs of processes to time."
+)
+@click.option(
+    "--max-pairs", default=24, show_default=True, type=click.IntRange(2), help="Most pairs of processes to time."
+)
+@click.option(
+    "--calibration",
+    default=4,
+    show_default=True,
+    type=click.IntRange(2),
+    help="Pairs of BASE with itself that measure the noise of this host.",
+)
+@click.option(
+    "--drift",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(1),
+    help="Report margins that grew by at least this factor.",
+)
+@click.option(
+    "--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of the numerical libraries."
+)
 @click.option("--clock", default="wall", show_default=True, type=click.Choice(["wall", "cpu"]), help="CPU time is less "
-              "disturbed on a busy host, and blind to waiting and to GPUs.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Of problems and of the order; drawn if not given.")
-@click.option("--json", "json_path", type=click.Path(), help="Write everything that was measured.")
-@click.option("--markdown", "markdown_path", type=click.Path(), help="Write Markdown for a pull request.")
-@click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
+              "disturbed on a busy host, but does not include waiting and GPUs.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Seed of problems and order; drawn if not given.")
+@click.option("--json", "json_path", type=click.Path(), help="Write all measurements as JSON to this file.")
+@click.option(
+    "--markdown",
+    "markdown_path",
+    type=click.Path(),
+    help="Write the result as Markdown to this file, for a pull request.",
+)
+@click.option("--quiet", is_flag=True, help="Print only the conclusion.")
 def command(
     base: str, head: str | None, implementation: str, python: str | None, directory: str, sources: tuple[str, ...],
     rows: str, profile: str, laws: tuple[str, ...], known_failures: str | None, effect: float, ratio: float, pairs: int,
     max_pairs: int, calibration: int, drift: float, threads: int, clock: str, seed: int | None, json_path: str | None,
     markdown_path: str | None, quiet: bool,
 ) -> None:  # fmt: skip
-    """Judge commit HEAD against BASE; without HEAD, the working tree as it is, uncommitted changes included.
+    """Compare commit HEAD, by default the working tree with its uncommitted changes, to commit BASE.
 
     Both are checked out into a temporary directory and driven by this pcbench's own laws and measurements. A row is
     compared only if the laws hold on both sides.

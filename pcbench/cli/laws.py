@@ -34,7 +34,7 @@ def law_data(law: Any) -> dict[str, Any]:
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(ids: tuple[str, ...], as_json: bool) -> None:
-    """List the laws; with IDs (groups and wildcards too) everything about those."""
+    """List all laws, or print everything about those named by IDs, groups or wildcards."""
     from pcbench.laws import Domain, select
 
     chosen = select(ids)

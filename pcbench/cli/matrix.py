@@ -1,4 +1,4 @@
-"""`pcbench matrix`: several implementations by all laws, one after another, as one table and figure."""
+"""`pcbench matrix`: judge several implementations by all laws, as one table and one figure."""
 
 from __future__ import annotations
 
@@ -38,16 +38,18 @@ Exit codes:
 @click.command("matrix", epilog=EXIT_CODES)
 @click.argument("implementations", nargs=-1, metavar="[IMPL[=PYTHON]]...")
 @click.option("--output", "directory", default="matrix", show_default=True, type=click.Path(file_okay=False),
-              help="Where reports, table and figure go.")  # fmt: skip
-@click.option("--profile", default="standard", show_default=True, help="How much evidence: smoke, standard, thorough.")
-@click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**64 - 1), help="Of all problems.")
+              help="Directory for reports, table and figure.")  # fmt: skip
+@click.option(
+    "--profile", default="standard", show_default=True, help="Number of examples per law: smoke, standard or thorough."
+)
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 2**64 - 1), help="Seed of all problems.")
 @laws_option
 @workers_option
 @timeout_option
 @cpu_limit_option
 @memory_limit_option
-@click.option("--fresh", is_flag=True, help="Judge all anew, also what an earlier run has judged.")
-@click.option("--quiet", is_flag=True, help="One line for each implementation.")
+@click.option("--fresh", is_flag=True, help="Judge everything anew, including what an earlier run judged.")
+@click.option("--quiet", is_flag=True, help="Print only one line for each implementation.")
 def command(
     implementations: tuple[str, ...],
     directory: str,
@@ -61,7 +63,7 @@ def command(
     fresh: bool,
     quiet: bool,
 ) -> None:
-    """Judge several implementations, one after another, and write laws times implementations as one matrix.
+    """Judge several implementations one after another, and write one matrix of laws by implementations.
 
     Each IMPL is named as for `pcbench check`, with the interpreter that has it after an equals sign where pcbench does
     not find it by itself.  Known failures that come with an adapter are expected.  Writes matrix.json, matrix.md and a

@@ -12,7 +12,13 @@ from pcbench.errors import UsageError
 
 @click.command("new-adapter")
 @click.argument("name")
-@click.option("--directory", default=".", show_default=True, type=click.Path(file_okay=False), help="Where to write.")
+@click.option(
+    "--directory",
+    default=".",
+    show_default=True,
+    type=click.Path(file_okay=False),
+    help="Directory to write the files to.",
+)
 @click.option("--no-workflow", is_flag=True, help="Leave out the GitHub workflow, .github/workflows/pcbench.yml.")
 def command(name: str, directory: str, no_workflow: bool) -> None:
     """Write the files of a new adapter for the library NAME, which pass all laws they claim until you change them.

@@ -1,4 +1,4 @@
-"""What several commands share: options, and an orderly end when a pipeline cancels its job."""
+"""Options that several commands share, and an orderly end when a pipeline cancels its job."""
 
 from __future__ import annotations
 
@@ -16,34 +16,40 @@ from pcbench.errors import UsageError
 from pcbench.worker.limits import CALL_SECONDS
 
 implementation_argument = click.argument("impl", default="reference")
-implementation_option = click.option("--impl", default="reference", show_default=True, help="Adapter, as for `check`.")
+implementation_option = click.option(
+    "--impl", default="reference", show_default=True, help="Implementation, named as for `pcbench check`."
+)
 laws_option = click.option(
-    "--laws", "patterns", multiple=True, help="Ids, groups or wildcards, comma-separated; repeatable."
+    "--laws", "patterns", multiple=True, help="Laws to judge: ids, groups or wildcards, comma-separated; repeatable."
 )
 workers_option = click.option(
-    "--workers", type=click.IntRange(1), help="Runner processes; changes speed alone.  [default: CPUs]"
+    "--workers",
+    type=click.IntRange(1),
+    help="Number of runner processes; does not change results.  [default: number of CPUs]",
 )
 timeout_option = click.option(
     "--timeout", default=CALL_SECONDS, show_default=True, type=click.FloatRange(0, min_open=True),
     help="Seconds for one call.",
 )  # fmt: skip
 cpu_limit_option = click.option(
-    "--cpu-limit", type=click.FloatRange(0, min_open=True), help="Seconds of CPU time for one call."
+    "--cpu-limit", type=click.FloatRange(0, min_open=True), help="Longest CPU time of one call, in seconds."
 )
 memory_limit_option = click.option(
-    "--memory-limit", type=click.IntRange(1), help="MiB that a process of IMPL may allocate (Linux)."
+    "--memory-limit",
+    type=click.IntRange(1),
+    help="Most memory that a process of IMPL may allocate, in MiB (Linux only).",
 )
 python_option = click.option(
     "--python",
     metavar="PATH",
-    help="Interpreter that has the library under test.  "
+    help="Python interpreter that has the library under test.  "
     "[default: that of the environment made for it (see `pcbench env`), else pcbench's own]",
 )
 
 
 @contextmanager
 def orderly_termination() -> Iterator[None]:
-    """A pipeline that cancels a job sends SIGTERM: end the run in order, as for Ctrl-C, but only once."""
+    """Treat SIGTERM, which a pipeline sends to cancel a job, as Ctrl-C, but only once."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""`pcbench phase`: the phase diagram of parameterisations, data and figures."""
+"""`pcbench phase`: measure and draw the phase diagram of parameterisations."""
 
 from __future__ import annotations
 
@@ -21,25 +21,45 @@ _LISTED = 20
 
 @click.command("phase")
 @click.option("--output", "directory", default="phase", show_default=True, type=click.Path(file_okay=False),
-              help="Where tables and figures go.")  # fmt: skip
-@click.option("--planes", default=",".join(PLANES), show_default=True, help="What to sweep, comma-separated.")
-@click.option("--widths", default="64,128,256,512", show_default=True, type=Sizes(), help="For growth in width.")
-@click.option("--depth", default=4, show_default=True, type=click.IntRange(3), help="At which growth in width is.")
-@click.option("--depths", default="16,32,64", show_default=True, type=Sizes(), help="For growth in depth.")
-@click.option("--width", default=256, show_default=True, type=click.IntRange(1), help="At which growth in depth is.")
-@click.option("--grid", "points", default=15, show_default=True, type=int, help="Points of an axis, odd.")
-@click.option("--seeds", default=6, show_default=True, type=click.IntRange(1), help="Networks of every size.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**64 - 1), help="Of data and networks.")
+              help="Directory for tables and figures.")  # fmt: skip
+@click.option(
+    "--planes", default=",".join(PLANES), show_default=True, help="Planes of exponents to sweep, comma-separated."
+)
+@click.option(
+    "--widths", default="64,128,256,512", show_default=True, type=Sizes(), help="Widths over which growth is measured."
+)
+@click.option(
+    "--depth", default=4, show_default=True, type=click.IntRange(3), help="Depth at which growth in width is measured."
+)
+@click.option(
+    "--depths", default="16,32,64", show_default=True, type=Sizes(), help="Depths over which growth is measured."
+)
+@click.option(
+    "--width",
+    default=256,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Width at which growth in depth is measured.",
+)
+@click.option("--grid", "points", default=15, show_default=True, type=int, help="Number of points per axis, odd.")
+@click.option(
+    "--seeds", default=6, show_default=True, type=click.IntRange(1), help="Number of random networks of every size."
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**64 - 1), help="Seed of data and networks."
+)
 @click.option("--tolerance", type=click.FloatRange(0, min_open=True),
-              help="Exponents this near 0 count as 0.  [default: half the grid's resolution]")  # fmt: skip
-@click.option("--workers", type=click.IntRange(1), help="Processes; changes speed alone.  [default: CPUs]")
-@click.option("--fresh", is_flag=True, help="Forget what an earlier run in the same directory has measured.")
-@click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
+              help="Exponents closer to 0 than this count as 0.  [default: half the grid's resolution]")  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(1), help="Number of processes; does not change results.  [default: number of CPUs]"
+)
+@click.option("--fresh", is_flag=True, help="Measure anew what an earlier run in the same directory measured.")
+@click.option("--quiet", is_flag=True, help="Print only the conclusion.")
 def command(
     directory: str, planes: str, widths: tuple[int, ...], depth: int, depths: tuple[int, ...], width: int, points: int,
     seeds: int, seed: int, tolerance: float | None, workers: int | None, fresh: bool, quiet: bool,
 ) -> None:  # fmt: skip
-    """Which parameterisations are unstable, trivial, lazy or feature learning: PC at equilibrium beside BP and theory.
+    """Measure which parameterisations are unstable, trivial, lazy or feature learning under PC, BP and theory.
 
     Planes: `output`, exponents p of the output multiplier and c of the learning rate; `initial`, b of the readout's
     initial scale and c; `depth`, alpha of the residual branches and kappa of the learning rate.  A run that was

@@ -1,4 +1,4 @@
-"""`pcbench replay`: one law on one problem, everything printed."""
+"""`pcbench replay`: judge one law on one problem and print every detail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pcbench.problem.mlp import Problem
 @implementation_option
 @python_option
 @timeout_option
-@click.option("--in-process", is_flag=True, help="Run the implementation in this process, to debug it.")
+@click.option("--in-process", is_flag=True, help="Run the implementation in this process, for debugging.")
 def command(law: str, problem: str, impl: str, python: str | None, timeout: float, in_process: bool) -> None:
     """Judge LAW on PROBLEM, the line a report gives for a failure, and print everything.
 
@@ -83,7 +83,7 @@ def command(law: str, problem: str, impl: str, python: str | None, timeout: floa
 
 
 class Printer:
-    """Names in a column, values beside them."""
+    """Prints names in one column and values beside them."""
 
     def __init__(self, console: Console, width: int = 22) -> None:
         self._console, self._width = console, width

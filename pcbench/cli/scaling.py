@@ -1,4 +1,4 @@
-"""`pcbench scaling`: how predictive coding approaches backpropagation with width and depth, data and figures."""
+"""`pcbench scaling`: measure and draw how predictive coding approaches backpropagation."""
 
 from __future__ import annotations
 
@@ -21,28 +21,36 @@ _WIDTHS, _DEPTHS = "2,8,32,128,512,2048", "2,4,8,16,32"
 
 @click.command("scaling")
 @click.option("--output", "directory", default="scaling", show_default=True, type=click.Path(file_okay=False),
-              help="Where tables and figures go.")  # fmt: skip
-@click.option("--figures", default=",".join(FIGURES), show_default=True, help="What to measure, comma-separated.")
-@click.option("--inference", is_flag=True, help="Measure inference itself instead: steps and cost of each algorithm.")
-@click.option("--widths", default=_WIDTHS, show_default=True, type=Sizes(), help="Of the networks.")
-@click.option("--depths", default=_DEPTHS, show_default=True, type=Sizes(1), help="Of the networks.")
-@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="Networks of every size.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**64 - 1), help="Of data and networks.")
+              help="Directory for tables and figures.")  # fmt: skip
+@click.option("--figures", default=",".join(FIGURES), show_default=True, help="Experiments to run, comma-separated.")
+@click.option("--inference", is_flag=True, help="Measure steps and cost of each inference algorithm instead.")
+@click.option("--widths", default=_WIDTHS, show_default=True, type=Sizes(), help="Widths of the networks.")
+@click.option("--depths", default=_DEPTHS, show_default=True, type=Sizes(1), help="Depths of the networks.")
 @click.option(
-    "--data", type=click.Path(exists=True), help="CIFAR-10 or Fashion-MNIST.  [default: a generated stand-in]"
+    "--repeats", default=3, show_default=True, type=click.IntRange(1), help="Number of random networks of every size."
 )
-@click.option("--batch", default=64, show_default=True, type=click.IntRange(1), help="Images in the batch.")
-@click.option("--accelerator", is_flag=True, help="CNN and transformer at the sizes of the paper: hours without a GPU.")
-@click.option("--workers", type=click.IntRange(1), help="Processes; changes speed alone.  [default: CPUs]")
-@click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler instead.")
-@click.option("--redraw", is_flag=True, help="Draw what is in the tables; measure nothing.")
-@click.option("--quiet", is_flag=True, help="No progress: the files written alone.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**64 - 1), help="Seed of data and networks."
+)
+@click.option(
+    "--data", type=click.Path(exists=True), help="Path of CIFAR-10 or Fashion-MNIST.  [default: generated images]"
+)
+@click.option("--batch", default=64, show_default=True, type=click.IntRange(1), help="Number of images in the batch.")
+@click.option(
+    "--accelerator", is_flag=True, help="Use the paper's sizes of CNN and transformer; takes hours without a GPU."
+)
+@click.option(
+    "--workers", type=click.IntRange(1), help="Number of processes; does not change results.  [default: number of CPUs]"
+)
+@click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster whose scheduler has this address.")
+@click.option("--redraw", is_flag=True, help="Draw the figures from existing tables, without measuring.")
+@click.option("--quiet", is_flag=True, help="Print only the names of the files written.")
 def command(
     directory: str, figures: str, inference: bool, widths: tuple[int, ...], depths: tuple[int, ...], repeats: int,
     seed: int, data: str | None, batch: int, accelerator: bool, workers: int | None, dask: str | None, redraw: bool,
     quiet: bool,
 ) -> None:  # fmt: skip
-    """Energy to loss and gradient to gradient, at certified equilibrium, over width and depth.
+    """Measure how energy approaches loss, and gradients those of backpropagation, over width and depth.
 
     One CSV and one figure (SVG and PNG) for each of `--figures`, and the exponents measured in all of them.  A run
     that was interrupted goes on where it stopped if the same command is given again.
@@ -54,7 +62,7 @@ def command(
         accelerator=accelerator,
     )  # fmt: skip
     if not options.depths:
-        raise UsageError(f"--depths {','.join(map(str, depths))}: a network has at least 2 layers of weights")
+        raise UsageError(f"--depths {','.join(map(str, depths))}: needed at least 2 layers of weights")
     chosen = chosen_of("--figures", figures, FIGURES)
     place, console, began = Path(directory), Console(highlight=False), time.monotonic()
     sweeps = _inference_sweeps(options) if inference else _sweeps(chosen, options)

@@ -1,4 +1,4 @@
-"""`pcbench speed`: inference over a grid of sizes, as a fraction of the machine's matrix products and beside others."""
+"""`pcbench speed`: time inference over a grid of sizes, beside matrix products and other implementations."""
 
 from __future__ import annotations
 
@@ -18,33 +18,55 @@ KINDS = ("float32", "float64", "tf32", "bfloat16")
 
 @click.command("speed")
 @click.option("--output", "directory", default="speed", show_default=True, type=click.Path(file_okay=False),
-              help="Where tables go.")  # fmt: skip
-@click.option("--widths", default="32,128,512,2048", show_default=True, type=Sizes(1), help="Of hidden layers.")
-@click.option("--depths", default="4,16,128", show_default=True, type=Sizes(1), help="Weight matrices.")
-@click.option("--batches", default="1,16,256,1024", show_default=True, type=Sizes(1), help="Samples.")
+              help="Directory for tables.")  # fmt: skip
+@click.option("--widths", default="32,128,512,2048", show_default=True, type=Sizes(1), help="Widths of hidden layers.")
+@click.option("--depths", default="4,16,128", show_default=True, type=Sizes(1), help="Numbers of weight matrices.")
+@click.option("--batches", default="1,16,256,1024", show_default=True, type=Sizes(1), help="Batch sizes.")
 @click.option("--kinds", default="float32,float64", show_default=True,
-              help="Dtypes, and tf32 or bfloat16 for products of float32 in that precision.")  # fmt: skip
-@click.option("--activation", default="tanh", show_default=True, help="Of hidden layers.")
+              help="Dtypes; tf32 and bfloat16 are float32 with products in that precision.")  # fmt: skip
+@click.option("--activation", default="tanh", show_default=True, help="Activation of hidden layers.")
 @click.option("--groups", default="", type=Sizes(0),
-              help="Other layouts of the reference: into how many products hidden layers go.")  # fmt: skip
+              help="Numbers of batched products of other layouts of the reference to time.")  # fmt: skip
 @click.option("--orientations", default="", metavar="NAMES",
-              help="Other ways to write its products: plain, copied, units-first.")  # fmt: skip
+              help="Orientations of other layouts to time: plain, copied, units-first.")  # fmt: skip
 @click.option("--peer", "peers", multiple=True, metavar="IMPL[=PYTHON]",
-              help="Another implementation, as in `pcbench check IMPL --python PYTHON`; repeatable.")  # fmt: skip
-@click.option("--equilibria/--no-equilibria", default=True, show_default=True, help="The cost of equilibria as well.")
-@click.option("--rounds", default=4, show_default=True, type=click.IntRange(1), help="The fastest of so many counts.")
-@click.option("--seconds", default=0.05, show_default=True, type=float, help="Of one timed call, about.")
-@click.option("--memory", default=2.0, show_default=True, type=float, help="GB a cell may take; larger are left out.")
-@click.option("--work", default=40.0, show_default=True, type=float, help="Billion operations a step may take.")
-@click.option("--timeout", default=60.0, show_default=True, type=float, help="Seconds for one call of a peer.")
-@click.option("--fresh", is_flag=True, help="Forget what an earlier run in the same directory has measured.")
-@click.option("--quiet", is_flag=True, help="No progress: the conclusion alone.")
+              help="Peer to time as well, as in `pcbench check IMPL --python PYTHON`; repeatable.")  # fmt: skip
+@click.option(
+    "--equilibria/--no-equilibria", default=True, show_default=True, help="Whether to time equilibrium solvers as well."
+)
+@click.option(
+    "--rounds",
+    default=4,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Number of rounds, of which the fastest counts.",
+)
+@click.option("--seconds", default=0.05, show_default=True, type=float, help="Approximate seconds of one timed call.")
+@click.option(
+    "--memory",
+    default=2.0,
+    show_default=True,
+    type=float,
+    help="Most memory of a cell in GB; larger cells are left out.",
+)
+@click.option(
+    "--work",
+    default=40.0,
+    show_default=True,
+    type=float,
+    help="Most operations of a step in billions; larger cells are left out.",
+)
+@click.option(
+    "--timeout", default=60.0, show_default=True, type=float, help="Longest time of one call of a peer, in seconds."
+)
+@click.option("--fresh", is_flag=True, help="Measure anew what an earlier run in the same directory measured.")
+@click.option("--quiet", is_flag=True, help="Print only the conclusion.")
 def command(
     directory: str, widths: tuple[int, ...], depths: tuple[int, ...], batches: tuple[int, ...], kinds: str,
     activation: str, groups: tuple[int, ...], orientations: str, peers: tuple[str, ...], equilibria: bool,
     rounds: int, seconds: float, memory: float, work: float, timeout: float, fresh: bool, quiet: bool,
 ) -> None:  # fmt: skip
-    """How fast inference is: the reference, JAX code as a user writes it, and peers, beside the machine's own products.
+    """Time inference of the reference, of plain JAX and of peers beside the machine's own matrix products.
 
     Writes speed.csv, speed-equilibria.csv and speed.md.  A run that was interrupted goes on where it stopped if the
     same command is given again; times of several machines or loads do not belong into one table, so --fresh starts
@@ -59,7 +81,9 @@ def command(
     from pcbench.reference.inference.orientation import ORIENTATIONS
 
     if min(depths) < 2:
-        raise UsageError(f"--depths {min(depths)}: a PCN has at least 2 weight matrices")
+        raise UsageError(
+            f"--depths {min(depths)}: needed depths of 2 or more, since a PCN has at least 2 weight matrices"
+        )
     pairs = [(k, "highest") if k in KINDS[:2] else ("float32", k) for k in chosen_of("--kinds", kinds, KINDS)]
     limits = speed_grid.Limits(bytes=memory * 1e9, operations=work * 1e9)
     todo, left_out = speed_grid.points(

@@ -1,4 +1,4 @@
-"""What the commands that sweep have in common: lists of sizes and of names, and where points run."""
+"""Options and executors that the sweeping commands share: lists of sizes and names, and where points run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Which conventions an implementation follows, by measurement: the laws of definition, read in every way.
+r"""Measure which conventions an implementation follows, by trying each law of definition under all of them.
 
 A convention says how to read an answer, and `pcbench.worker.subject` is the one place where answers are read.  So the
 same implementation is asked the same questions under each combination of conventions that a law depends on, and those
@@ -172,7 +172,7 @@ def _factor(subject: Subject, problem: Problem) -> float | None:
 
 
 def _read(subject: Subject, reading: Conventions) -> Subject:
-    """The same process, its answers read otherwise."""
+    """The same implementation, its answers read under other conventions."""
     other = Subject(subject.transport)
     other.manifest = replace(subject.manifest, conventions=reading)
     return other

@@ -1,4 +1,4 @@
-"""The journal of a run: every judgement on disk the moment it is made, so that a killed run goes on where it was.
+"""Journal of a run: every judgement is written to disk at once, so that a killed run can be resumed.
 
 A journal belongs to one command: its name is a hash of everything that decides a judgement.  It is JSON lines, a
 header first (`json_lines`).  A journal whose header is not understood is ignored.
@@ -23,7 +23,7 @@ from pcbench.version import __version__
 
 
 def fingerprint(spec: str) -> str:
-    """A hash of the sources that a judgement of `spec` depends on: pcbench itself, and the adapter's file."""
+    """A hash of all sources that decide a judgement of `spec`: those of pcbench and the adapter's file."""
     digest = hashlib.sha256()
     root = Path(pcbench.__file__).parent
     trees = [root]

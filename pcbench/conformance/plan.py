@@ -104,7 +104,9 @@ def make_plan(
     limits = limits or Limits()
     limited = limits.cpu_seconds is not None or limits.memory_mib is not None
     if in_process and (limited or isolation != "run"):
-        raise UsageError("limits and isolation are of a process of its own: leave out in_process (--in-process)")
+        raise UsageError(
+            "limits and isolation need a process of its own for the implementation: leave out in_process (--in-process)"
+        )
     interpreter = None if python is None else str(python)
     if isinstance(implementation, str):
         name = implementation

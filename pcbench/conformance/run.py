@@ -1,4 +1,4 @@
-"""One run: the laws on an implementation, by several runner processes, in a way that their number does not matter.
+"""Run the laws on an implementation in several runner processes, whose number changes no result.
 
 The unit of work is a group of examples, in which a runner judges all laws in the order of the register; which runner
 takes which group changes nothing.  A runner that dies or hangs costs one judgement and is replaced.
@@ -53,7 +53,7 @@ def check(
     fresh: bool = False,
     progress: Progress | None = None,
     command: str = "",
-    patience: float = PATIENCE,
+    hang_seconds: float = PATIENCE,
     engine: str = ENGINE,
 ) -> Report:
     """Judge an implementation by the laws of predictive coding networks.
@@ -104,7 +104,7 @@ def check(
     if seed is None:
         plan = replace(plan, seed=header.get("seed", drawn))
     count = min(workers or len(available_cpus()), plan.evidence.groups)
-    run = _Run(plan, count, journal, patience, progress or Progress())
+    run = _Run(plan, count, journal, hang_seconds, progress or Progress())
     run.resume(header, evidence)
     return run.go(command)
 
@@ -151,7 +151,7 @@ class _Run:
 
     def __init__(self, plan: Plan, workers: int, journal: Journal | None, patience: float, progress: Progress) -> None:
         self.plan, self.workers, self.laws = plan, workers, plan.selected
-        self.journal, self.patience, self.progress = journal, patience, progress
+        self.journal, self.hang_seconds, self.progress = journal, hang_seconds, progress
         self.profile = plan.evidence
         self.groups: deque[int] = deque(range(self.profile.groups))
         self.evidence: dict[tuple[str, int], Evidence] = {}

@@ -1,4 +1,4 @@
-"""One runner of a run: a process that judges whole groups of laws with an implementation of its own.
+"""Runner process: judge groups of laws on an implementation of its own, as the coordinator asks.
 
 Started by `pcbench.conformance.run` as `python -m pcbench.conformance.runner`.  It reads a configuration and then jobs
 from standard input, one JSON object a line, and writes events to standard output.  Everything that judging needs is
@@ -30,7 +30,7 @@ _AGAIN = 0.01
 
 
 class _Channel:
-    """Events out, whole lines from any thread; jobs in.  The end of the input ends this process and its worker."""
+    """Sends events and receives jobs; the end of the input ends this process and its worker."""
 
     def __init__(self, jobs: TextIO, events: TextIO) -> None:
         self._jobs, self._events = jobs, events

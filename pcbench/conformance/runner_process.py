@@ -1,4 +1,4 @@
-"""The coordinator's end of one runner process: start it, talk to it, tell how it ended."""
+"""Start a runner process, exchange messages with it, and tell how it ended."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def build_report(plan: Plan, about: Introduction, verdicts: Sequence[Verdict], *
 
 
 def law_texts(verdicts: Sequence[Verdict]) -> tuple[LawText, ...]:
-    """What a report repeats of the laws of these verdicts."""
+    """The statements of the laws of these verdicts, for a report."""
     return tuple(
         LawText(id=law.id, statement=law.statement, citation=law.citation, failing_means=law.failing_means)
         for law in (REGISTRY[v.law] for v in verdicts)

@@ -1,4 +1,4 @@
-"""Judging several implementations one after another, so that neither a failure nor an interruption loses results."""
+"""Judge several implementations one after another, keeping every report as soon as it is made."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Wanted:
 
 
 def wanted(texts: Sequence[str]) -> list[Wanted]:
-    """What `IMPL` or `IMPL=PYTHON` stands for, each with the known failures that come with its adapter.
+    """Parse `IMPL` or `IMPL=PYTHON`, each with the known failures that come with its adapter.
 
     **Raises:** `UsageError` for what is not known, or named twice.
     """
@@ -42,7 +42,7 @@ def wanted(texts: Sequence[str]) -> list[Wanted]:
         name, spec, python = adapters.locate_pair(text)
         label = name if name in adapters.KNOWN else Path(name.partition(":")[0]).stem
         if label in found:
-            raise UsageError(f"implementation {label!r} is named twice: a column of the matrix needs a name of its own")
+            raise UsageError(f"implementation {label!r} is named twice: leave one out, or rename its file")
         path = adapters.known_failures_file(name)
         known = tuple(known_failures.read(path, list(REGISTRY))) if path else ()
         found[label] = Wanted(name=label, spec=spec, python=python or None, known=known)
@@ -105,7 +105,7 @@ def judge_all(
 def _earlier(
     path: Path, entry: Wanted, profile: str, seed: int, laws: Sequence[str], options: Mapping[str, Any]
 ) -> Report | None:
-    """A report of an earlier run that says what this one would."""
+    """The report of an earlier run with the same settings, None if there is none."""
     if not path.exists():
         return None
     try:

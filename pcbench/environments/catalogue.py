@@ -1,4 +1,4 @@
-"""The environments that libraries under test live in: what each needs, where they are kept, and what was made.
+"""Catalogue of the virtual environments of libraries under test: what each needs and where it is kept.
 
 `pcbench env create` makes one (`pcbench.environments.make`); an adapter whose environment is there runs in it.
 Several adapters may share one.  This module is data and reading: it also runs in the interpreters of libraries, so
@@ -56,12 +56,12 @@ class Environment:
 
     @property
     def command(self) -> str:
-        """What makes it."""
+        """The command that makes it."""
         return f"pcbench env create {self.name}" + (" PATH_OR_URL" if self.source else "")
 
 
 def dotted(version: Version) -> str:
-    """A version as people write it."""
+    """A version as text, such as 3.11."""
     return ".".join(map(str, version))
 
 
@@ -262,7 +262,7 @@ def interpreter(name: str) -> str | None:
 
 
 def state(environment: Environment) -> tuple[str, Record | None]:
-    """`ready`, `not made`, or `broken` and why; with the record if there is one that can be read."""
+    """The state `ready`, `not made`, or `broken` and why; with the record if there is one that can be read."""
     try:
         record = read(environment.name)
     except UsageError as error:

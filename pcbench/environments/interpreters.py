@@ -1,4 +1,4 @@
-"""The interpreters of this machine: what each is, and the first that an environment can be made with."""
+"""Find the Python interpreters of this machine, and one that an environment can be made with."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Found:
 
 
 def asked(path: str) -> Found:
-    """What an interpreter says of itself.
+    """Run an interpreter and return its version and what it is.
 
     **Raises:** `UsageError` if it does not start, is no Python, or cannot make virtual environments.
     """

@@ -1,4 +1,4 @@
-"""Making an environment: a virtual environment of a Python that fits, what pip takes into it, and the record of it.
+"""Make the virtual environment of a library: choose a Python, run pip, and write the record.
 
 The virtual environment gets a folder of its own beside the record, because it cannot be moved once it is made, and the
 record is written last: whatever ends the making, what has no record is not there.  A new one takes the place of an old
@@ -109,7 +109,7 @@ def make(
 ) -> Record:
     """Make an environment and record it.
 
-    **Arguments:** `source` as `requirements_of`; `python`, as `suitable`; `add`, checkouts to have on its path;
+    **Arguments:** `source` as `requirements_of`; `python`, as `find_suitable`; `add`, checkouts to have on its path;
     `replace_old` allows one that is there, which stays in use until the new one is complete; `tell` is told what
     happens, `working` the last line that pip printed, several times a second.
 
@@ -199,7 +199,7 @@ def checkout(path: str) -> dict[str, str]:
     if not os.path.isdir(full):
         raise UsageError(f"{path!r} is no directory: give the top of a checkout, whose modules are to be importable")
     if "\n" in full:
-        raise UsageError(f"{path!r} has a line break in it, which no file of paths can hold")
+        raise UsageError(f"{path!r} has a line break in it, which no .pth file can hold: rename the directory")
     return {"path": full, "commit": commit_of(full)}
 
 
@@ -310,7 +310,7 @@ def _delete(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One making, addition or removal at a time, whatever process; the lock ends with the process that holds it.
+    """Hold the lock of an environment; it ends with the process that holds it.
 
     **Raises:** `UsageError` if another has it, or the folder cannot be made.
     """

@@ -1,4 +1,4 @@
-"""Why an installation failed, from what pip printed: the requirement at fault, who needs it, and which Python would do.
+"""Explain a failed installation from pip's log: the requirement at fault, and which Python would do.
 
 pip's messages are written for people and change between its versions; what is not understood here is quoted.
 """

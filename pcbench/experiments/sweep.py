@@ -1,4 +1,4 @@
-r"""Sweeps: one function, many points, a tidy CSV that is valid at every moment, and a run that can be resumed.
+r"""Run one function over many points into a CSV that is always valid, and resume where a run was killed.
 
 A point is a dict of plain JSON values, a result is a list of rows.  The journal beside the CSV is what counts: one
 line for every finished point, on disk before the next one is reported.  The CSV is made from it, so a run that is
@@ -104,7 +104,7 @@ def journal_path(path: str | Path) -> Path:
 
 
 def _key(function: Function, point: Point) -> str:
-    """What makes two points the same work: the function, its source file, the version of pcbench, the values."""
+    """A key of the work at a point: the function, its source file, the version of pcbench, the values."""
     try:
         text = json.dumps(point, sort_keys=True)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The gate: is one commit of an implementation less right, or slower, than another, and with which error rates?
+"""The gate: compare two commits of an implementation in conformance and speed, at stated error rates.
 
 `signs` and `effect` are the statistics, `rows` what is measured, `measure` the program that measures it in a process of
 its own, `harness` and `sides` what runs there, `commits` the two checkouts, `session` the whole, `outcome` its data.

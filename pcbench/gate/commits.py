@@ -1,4 +1,4 @@
-"""Two commits side by side in a temporary directory, and nothing left of them afterwards.
+"""Check out two commits side by side in a temporary directory, and remove them afterwards.
 
 The base is always a commit.  The head is a commit, or the working tree as it is: a copy of every file that git tracks
 or would track, so that nothing is stashed, staged or written into the repository.
@@ -35,7 +35,7 @@ class Checkout:
 
     @property
     def described(self) -> str:
-        """Who this is, in a phrase."""
+        """Name, commit and subject, in a phrase."""
         subject = textwrap.shorten(self.subject, 60, placeholder=" ...")
         text = f"{self.name} ({self.sha[:10]}: {subject})"
         return f"{text} with {len(self.changes)} uncommitted changes" if self.changes else text

@@ -1,4 +1,4 @@
-r"""What a host can see: the spread of its A/A pairs, and the smallest slowdown that the sequential test then finds.
+r"""Smallest slowdown detectable on this host, from the spread of timings of equal code.
 
 The spread is the root mean square of \(\log(a_2/a_1)\) over pairs of processes of the *same* code, whose mean is 0 by
 construction.  Outliers enlarge it more than they hurt a rank test, so it errs on the side of "too noisy".  The minimum

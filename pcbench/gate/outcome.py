@@ -1,4 +1,4 @@
-"""What a gate found, as data: conformance of both commits, every row with its evidence, and the exit code."""
+"""Result of a gate as data: conformance of both commits, every row with its evidence, and the exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Exit codes:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One row: what was decided and from what.
+    """The decision on one row, and the measurements behind it.
 
     **Arguments:** `outcome`: a `regression` or an `improvement`, `small` differs for certain but by less than a floor,
     `cleared` is not slower by the effect looked for, `undecided` is neither at the most pairs, `noisy` the same on a

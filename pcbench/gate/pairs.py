@@ -1,4 +1,4 @@
-r"""Interleaved pairs of fresh processes until every row is decided, on whatever measures one process.
+r"""Run interleaved pairs of fresh processes until every speed row is decided.
 
 Calibration first: pairs of the base with itself say what this host can see.  Then blocks of two pairs, A B B A or
 B A A B by the toss of a seeded coin, so that a steady drift cancels and swapping the sides of equal code changes
@@ -113,7 +113,7 @@ def _spread(row: Row, task: _Task) -> float:
 
 
 def _calibrated(row: Row, task: _Task, plan: Plan, decided: dict[str, Comparison], tell: Callable[[str], None]) -> None:
-    """Say what can be seen, and give up what cannot; a row that one side does not report is not applicable."""
+    """Report the noise of calibration, and decide rows that need no pairs or that one side does not report."""
     if not task.calibration:
         return
     if any(row.metric not in sample for _, sample in task.order):
@@ -171,7 +171,7 @@ def sized(effect: float, base: float, unit: str) -> str:
 
 
 def _because(decision: Decision, d: np.ndarray, plan: Plan, base: float, unit: str) -> str:
-    """What a decision rests on, in a phrase."""
+    """The reason of a decision, in a phrase."""
     text, size = f"{int(np.sum(d > 0))} of {len(d)} pairs worse", sized(plan.effect, base, unit)
     if decision is Decision.CLEARED:
         return f"{text}; a slowdown of {size} is ruled out"

@@ -1,4 +1,4 @@
-r"""The speed rows: what one process measures (a `Task`), and which of its numbers are compared (`Row`), all as data.
+r"""Definitions of the speed rows: what a process measures, and which of its numbers are compared.
 
 A row is a cost, lower is better, unless it says otherwise.  Times of inference are *seconds per sample-step*, so that
 other numbers of steps or samples may be compared by eye.  The absolute floors are in the row's unit, and say below

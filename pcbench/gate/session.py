@@ -1,4 +1,4 @@
-"""One gate from beginning to end: conformance of both sides, what changed in it, then the rows that may be shown."""
+"""Run a whole gate: conformance of both sides, what changed in it, then the rows that may be shown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pcbench.timing.machine import host, load_average
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a gate is asked: see the options of `pcbench gate`."""
+    """Settings of a gate, see the options of `pcbench gate`."""
 
     implementation: str
     profile: str
@@ -54,19 +54,19 @@ def run(
         notes.append("both sides have the same files: everything found here is noise")
     if settings.laws:
         notes.append(f"conformance was judged by the laws {', '.join(settings.laws)} alone")
-    bench = Bench(harness=harness, sides={"base": sides[0], "head": sides[1]}, chosen=settings.chosen)
+    prepared = Bench(harness=harness, sides={"base": sides[0], "head": sides[1]}, chosen=settings.chosen)
     failed = [s.label for s, c in zip(sides, conformance, strict=True) if not c.passed]
     if failed:
         why = f"conformance of {' and '.join(failed)} did not pass"
         rows = [_without(row, "withheld", why) for row in settings.chosen.rows]
     else:
-        rows = _speed(bench, conformance, settings, display)
+        rows = _speed(prepared, conformance, settings, display)
     display.finished()
     return GateReport(
         base=checkouts[0].described, head=checkouts[1].described, implementation=settings.implementation,
         profile=settings.profile, seed=settings.seed, plan=settings.plan, conformance=conformance, margins=margins,
         drift=settings.drift, rows=tuple(rows), notes=tuple(notes),
-        host={**host(harness.threads), **bench.host, **about, "load_after": load_average()},
+        host={**host(harness.threads), **prepared.host, **about, "load_after": load_average()},
         seconds=time.monotonic() - began,
     )  # fmt: skip
 
@@ -106,22 +106,22 @@ def _judged(report: Report) -> Conformance:
 
 
 def _speed(
-    bench: Bench, conformance: tuple[Conformance, Conformance], settings: Settings, display: Display
+    prepared: Bench, conformance: tuple[Conformance, Conformance], settings: Settings, display: Display
 ) -> list[Comparison]:
     display.stage("what both sides offer, and one uncounted process for every task of each")
-    bench.prepare({"base": conformance[0], "head": conformance[1]})
+    prepared.prepare({"base": conformance[0], "head": conformance[1]})
     rows = settings.chosen.rows
     open_ = Chosen(
-        rows=tuple(row for row in rows if row.task not in bench.excluded),
-        tasks={name: task for name, task in settings.chosen.tasks.items() if name not in bench.excluded},
+        rows=tuple(row for row in rows if row.task not in prepared.excluded),
+        tasks={name: task for name, task in settings.chosen.tasks.items() if name not in prepared.excluded},
     )
-    out = {row.name: _without(row, *bench.excluded[row.task]) for row in rows if row.task in bench.excluded}
+    out = {row.name: _without(row, *prepared.excluded[row.task]) for row in rows if row.task in prepared.excluded}
     for name, row in out.items():
         display.note(f"{name}: {row.outcome}, {row.why}")
     display.stage(f"interleaved pairs of processes ({len(open_.rows)} rows, {len(open_.tasks)} tasks)")
     number = count(1)
     made = pairs.compare(
-        bench, open_, settings.plan, seed=settings.seed, calibration=settings.calibration,
+        prepared, open_, settings.plan, seed=settings.seed, calibration=settings.calibration,
         tell=display.note, step=lambda text: display.running(0, f"{next(number)} processes, {text}"),
     )  # fmt: skip
     out |= {comparison.row: comparison for comparison in made}

@@ -1,4 +1,4 @@
-"""The two sides ready to be measured: what they offer, the arrays that both are given, and which rows may be shown.
+"""Prepare both sides of a gate for measurement: offers, equal inputs, and the rows that may be shown.
 
 A figure without a right answer is none, so a row is withheld where conformance did not pass in its dtype, and that of
 the equilibrium also where the answer is not certified by pcbench's own theory.

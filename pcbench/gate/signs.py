@@ -1,4 +1,4 @@
-r"""When paired measurements say that one side is slower: an exact, sequential test with both error rates stated.
+r"""Sequential signed-rank test for paired timings, exact, with both error rates stated.
 
 A pair is two fresh processes, one of each side, next to each other in time and in an order drawn at random.  Its
 difference is \(d = \log(\text{head}/\text{base})\), positive where the head is worse.  If both sides are the same code,
@@ -12,7 +12,7 @@ all; of \(\log(1+\Delta) - d\), whether a slowdown of \(\Delta\) can be ruled ou
 \[P(\text{regression} \mid \text{same}) \le \alpha, \quad P(\text{cleared} \mid \text{slower by }\Delta) \le \beta.\]
 
 What is in between goes on to the next look, and is undecided after the last.  A regression must also exceed two
-practical floors, a ratio and an absolute difference (`Plan.floored`), which can only make false alarms rarer.
+practical floors, a ratio and an absolute difference (`Plan.with_floor`), which can only make false alarms rarer.
 
 **References:** Wilcoxon 1945 (signed ranks).
 """
@@ -30,7 +30,7 @@ from pcbench.errors import UsageError
 
 
 class Decision(Enum):
-    """What a look says: all but the last end a comparison; `SMALL` is real but below a floor."""
+    """Decision at an interim look: all but the last end a comparison; `SMALL` is real but below a floor."""
 
     REGRESSION = "regression"
     IMPROVEMENT = "improvement"
@@ -78,7 +78,7 @@ class Plan:
             )
 
     def floored(self, base: float, floor: float) -> Plan:
-        """The plan of a row whose base has this value and in which a difference below `floor` matters to nobody.
+        """The plan of a row with this base value, in which a difference below `floor` does not matter.
 
         The floor becomes a ratio; a slowdown that must not be missed is then of two floors at least.
         """
@@ -86,7 +86,7 @@ class Plan:
         return replace(self, ratio=max(self.ratio, ratio), effect=max(self.effect, 2 * ratio))
 
     def spent(self, rate: float) -> tuple[float, ...]:
-        """How much of an error rate each look may use: 0.4 of it at the first, the rest in equal parts; the sum is it.
+        """Error rate that each look may spend: 0.4 of it at the first, the rest in equal parts, `rate` in sum.
 
         0.4 of 1 % is just above 1/256, what 8 pairs that all agree can prove.
         """

@@ -1,4 +1,4 @@
-"""What a gate found, for a terminal and as Markdown for a pull request."""
+"""Result of a gate as text for a terminal and as Markdown for a pull request."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def table(report: GateReport) -> Table:
 
 
 def header(report: GateReport) -> list[tuple[str, str]]:
-    """Who was judged, how and where, as names and values."""
+    """Implementations, settings and machine of the gate, as names and values."""
     host = {k: v for k, v in report.host.items() if v not in (None, "", {})}
     versions = ", ".join(f"{k} {v}" for k, v in (host.pop("versions", None) or {}).items())
     lines = [

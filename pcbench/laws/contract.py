@@ -1,4 +1,4 @@
-r"""The contract: what every implementation owes before its numbers mean anything."""
+r"""Laws of the contract: form of answers, untouched inputs, determinism, and behaviour after errors and NaN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""The energy: its definition, its parts, and how it follows samples, scale and precision."""
+r"""Laws of the energy: its definition, its parts, and its dependence on samples, scale and precision."""
 
 from __future__ import annotations
 

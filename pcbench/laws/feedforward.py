@@ -1,4 +1,4 @@
-r"""The feedforward pass, where inference starts."""
+r"""Laws of the feedforward pass, where inference starts."""
 
 from __future__ import annotations
 

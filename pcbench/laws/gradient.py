@@ -1,4 +1,4 @@
-r"""Gradients of the energy with respect to activities and weights, at given activities."""
+r"""Laws of the gradients of the energy with respect to activities and weights."""
 
 from __future__ import annotations
 

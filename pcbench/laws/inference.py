@@ -1,4 +1,4 @@
-r"""Inference: what one step does, what many do, and what no step may do."""
+r"""Laws of inference: what one step does, what many steps do, and what no step may change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""What a law is: an identity or theorem with a domain, a measurement, and an allowance derived for each problem."""
+r"""Definition of a law: an identity or theorem with a domain, a measurement and an allowance."""
 
 from __future__ import annotations
 

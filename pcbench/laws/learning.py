@@ -1,4 +1,4 @@
-r"""Learning: what an update of the weights is, and two variants of inference that give backpropagation exactly."""
+r"""Laws of learning: the weight update, and two variants of inference that give backpropagation exactly."""
 
 from __future__ import annotations
 

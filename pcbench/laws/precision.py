@@ -1,4 +1,4 @@
-r"""Floating-point precision and compilation: what dtype and shape may and may not change."""
+r"""Laws of floating-point precision and compilation: what dtype and shape may and may not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""The landscape of the equilibrated energy around the origin of weight space."""
+r"""Law of the origin of weight space, where the equilibrated energy has a strict saddle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Stability of inference in linear nets: the activity Hessian that steps reveal, thresholds and rates."""
+r"""Laws of stable inference in linear networks: activity Hessian, step-size thresholds and rates."""
 
 from __future__ import annotations
 

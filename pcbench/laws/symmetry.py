@@ -1,4 +1,4 @@
-r"""Symmetries of the energy: relabelling hidden units, rotating linear layers, moving a factor into a weight."""
+r"""Laws of symmetry: permuting hidden units, rotating linear layers, moving a factor into a weight."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""`pcbench bench`: speed and quality of several implementations in one interleaved run, beside their conformance."""
+"""The leaderboard: speed and accuracy of several implementations in one run, beside their conformance."""

@@ -1,4 +1,4 @@
-r"""The problems of the leaderboard, and the step size at which all implementations descend.
+r"""Problems of the leaderboard, and the step size that all implementations take.
 
 Gradient descent on the activities is stable below \(2/\lambda_{\max}\) of the activity Hessian (E5).  Every
 implementation takes the same fraction of that threshold, which the theory computes from the weights, so that equal
@@ -66,7 +66,7 @@ class Case:
 
     @cached_property
     def wide(self) -> tuple[Network, np.ndarray, np.ndarray]:
-        """The same values in float64, for certificates."""
+        """Network, input and target in float64, for certificates."""
         network, x, y = self.arrays
         return network.astype("float64"), x.astype(np.float64), y.astype(np.float64)
 

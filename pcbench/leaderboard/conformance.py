@@ -1,4 +1,4 @@
-"""Which rows may be shown: the laws about what is measured, on the same interpreter and in the same dtype.
+"""Judge conformance in each dtype, to decide which rows of the leaderboard may be shown.
 
 `pcbench check` spreads its problems over all dtypes that an implementation claims.  Here every dtype is judged by
 itself, by a manifest that claims no other; the implementation is otherwise as it is.

@@ -1,4 +1,4 @@
-r"""The curves of a leaderboard: the certificate of equilibrium against steps and against seconds, a column a problem.
+r"""Figure of the leaderboard: certified distance to equilibrium against steps and seconds, one column a problem.
 
 One colour and one marker is one implementation; filled markers and solid lines are float64, open markers and dashed
 lines float32.  A point without a certificate is a small dot at its residual, joined by a dotted line.  Implementations

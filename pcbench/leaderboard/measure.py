@@ -1,4 +1,4 @@
-"""One case on several implementations: a first pass that compiles and certifies, then interleaved rounds that time.
+"""Time one problem on several implementations: a first pass certifies, then interleaved rounds time.
 
 Times are taken inside the implementation's own process, from the call until the answer is NumPy arrays.  The first pass
 goes up the steps 1, 2, 4, ... until the equilibrium is certified or a call takes too long, so that whatever is compiled

@@ -1,4 +1,4 @@
-"""What a leaderboard found, as data: who took part, conformance, every raw timing, and the exit code."""
+"""Result of a leaderboard as data: participants, conformance, every raw timing, and the exit code."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Entrant:
 
     @property
     def commit(self) -> str:
-        """That of the library, where it is known."""
+        """The commit of the library, where it is known."""
         return commit_known(self.manifest, self.info)
 
 
@@ -154,7 +154,7 @@ class CaseText:
 
 @dataclass(kw_only=True)
 class Board:
-    """Everything that one run found; it grows, and is valid at every moment.
+    """Everything that a run has found so far; it is valid at every moment.
 
     **Arguments:** `order`, the implementations in each round of each case, as drawn; `partial` says why not everything
     was measured, empty otherwise; `settings` of the run; `machine`, see `pcbench.timing.machine_record.record`.

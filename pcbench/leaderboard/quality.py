@@ -1,4 +1,4 @@
-r"""How far activities are from equilibrium, computed by the harness and relative to the loss; nobody is believed.
+r"""Certified distance of activities from equilibrium, computed by pcbench relative to the loss.
 
 The *certificate* is `pcbench.theory.certificate`, a bound of \(F - F^*\) over the loss of the feedforward pass:
 rigorous for linear networks, local for others.  The *residual* is \(\tfrac12\|\nabla_\varepsilon F_b\|^2\), averaged
@@ -24,9 +24,10 @@ LANCZOS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How good activities are.
+    """Certified distance of activities from equilibrium, relative to the loss.
 
-    **Arguments:** `gap`, the certificate, None if there is none; `residual`; `reason` in a sentence.
+    **Arguments:** `relative_gap_bound`, the certificate, None if there is none; `relative_residual`; `reason` in a
+    sentence.
     """
 
     gap: float | None
@@ -58,19 +59,19 @@ def quality(case: Case, activities: Activities, loosest: float = math.inf) -> Qu
     if residual > loosest and not network.linear:
         return Quality(gap=None, residual=residual, reason="the residual alone is larger than any gap asked for")
     found = theory.certificate(network, x, y, z, steps=LANCZOS)
-    gap = found.mean_gap_bound / case.loss
-    return Quality(gap=gap if math.isfinite(gap) else None, residual=residual, reason=found.reason)
+    bound = found.mean_gap_bound / case.loss
+    return Quality(gap=bound if math.isfinite(bound) else None, residual=residual, reason=found.reason)
 
 
-def first_within(steps: Sequence[int], gaps: Sequence[float | None], tolerance: float) -> int | None:
+def first_within(steps: Sequence[int], bounds: Sequence[float | None], tolerance: float) -> int | None:
     """The index of the first entry from which on every gap is certified to be within `tolerance`, or None.
 
     A single good value that is lost again is no arrival.
     """
     found = None
     for k in reversed(range(len(steps))):
-        gap = gaps[k]
-        if gap is None or gap > tolerance:
+        bound = bounds[k]
+        if bound is None or bound > tolerance:
             break
         found = k
     return found

@@ -1,4 +1,4 @@
-"""One leaderboard from beginning to end: who takes part, conformance of each in each dtype, then case by case."""
+"""Run a whole leaderboard: participants, conformance of each in each dtype, then case by case."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def _text(case: Case) -> CaseText:
 
 
 def _with_info(entrant: Entrant, subject: Subject | None) -> Entrant:
-    """With what its process says of interpreter, versions, device and precision, unless it is gone."""
+    """The entrant with interpreter, versions, device and precision that its process reports, if it still runs."""
     if subject is None:
         return entrant
     try:

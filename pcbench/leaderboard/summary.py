@@ -1,4 +1,4 @@
-"""What a leaderboard found, as rows for CSV, as a table for a terminal, and as Markdown."""
+"""Result of a leaderboard as CSV records, as a table for a terminal, and as Markdown."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ EXPLAINED = (
 
 
 def headers(board: Board) -> tuple[str, ...]:
-    """The columns."""
+    """The headers of the columns."""
     gaps = (f"to {t:g}" for t in tolerances(board))
     return ("problem", "dtype", "implementation", "verdict", "sample-steps/s", "call", "first call", *gaps,
             "equilibrium", "why")  # fmt: skip
 
 
 def tolerances(board: Board) -> tuple[float, ...]:
-    """The gaps of the run."""
+    """The tolerances of the run."""
     return tuple(board.settings["tolerances"])
 
 
@@ -184,7 +184,7 @@ def _arrival(row: Row, tolerance: float) -> str:
 
 
 def _solved(solved: Solved, tolerance: float) -> str:
-    """Seconds count beside a certificate only."""
+    """Seconds of the solver, shown only beside a certificate."""
     if not solved.seconds:
         return ""
     if solved.gap is None:

@@ -1,4 +1,4 @@
-r"""The executable specification of CNNs and transformers: predictions, energies and gradients, with error bounds.
+r"""Executable specification of CNNs and transformers: predictions, energies and gradients, with error bounds.
 
 Everything is written from the equations of `pcbench.problem.architecture.Architecture` in
 `pcbench.oracle.running_error`: a value and a bound on how far a correct implementation may be from it; gradients are
@@ -38,7 +38,7 @@ def _exact(arrays: Sequence[np.ndarray], network: Architecture) -> Any:
 def prediction(
     network: Architecture, l: int, below: np.ndarray | Rounded, parameters: Sequence[Any] | None = None
 ) -> Rounded:
-    r"""\(f_l(z_{l-1})\) for layer `l` counted from 1, of any number of samples; `parameters` as `given`."""
+    r"""\(f_l(z_{l-1})\) for layer `l` counted from 1, of any number of samples; parameters are `parameter_operands`."""
     own = (given(network) if parameters is None else parameters)[l - 1]
     if network.kind == "transformer" and l == 1:
         return _embedding(network, own, below.value if isinstance(below, Rounded) else below)

@@ -1,4 +1,4 @@
-r"""How far a correct implementation may be from the oracle: rounding-error bounds on every quantity it computes.
+r"""Rounding-error bounds on everything that a correct implementation of an MLP computes.
 
 Each bound follows its formula in `pcbench.oracle.mlp` term by term, with absolute values in place of the values and
 \(\gamma_n\) of the longest sum in front (`pcbench.oracle.numerics`).  All are *local*: they take the activities as

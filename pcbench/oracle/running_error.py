@@ -44,13 +44,13 @@ class Rounded:
 
     @classmethod
     def exact(cls, value: np.ndarray, dtype: object = "float64") -> Rounded:
-        """What is given, not computed."""
+        """A value that is given and not computed."""
         wide = np.asarray(value, np.float64)
         return cls(wide, np.zeros_like(wide), str(dtype))
 
     @property
     def size(self) -> np.ndarray:
-        """What the absolute values may be at most."""
+        """An upper bound on the absolute values."""
         return np.abs(self.value) + self.error
 
     @property

@@ -1,4 +1,4 @@
-r"""Figures that are meant to be read: one look, colours that everybody can tell apart, the same file for the same data.
+r"""Matplotlib figures in one style, with colours that everybody can tell apart and reproducible files.
 
 Nothing here touches `pyplot` or the global settings of matplotlib: figures are made, dressed and saved one by one.
 """

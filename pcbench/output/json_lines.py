@@ -1,4 +1,4 @@
-"""Files of one JSON value a line, which outlive the process that writes them, whatever ends it.
+"""Files with one JSON value per line that survive the death of the process that writes them.
 
 Who writes may be killed at any byte: every value is on disk before the next is made, a line that was torn is no value,
 and it takes no later one with it.

@@ -1,4 +1,4 @@
-r"""A problem beyond MLPs: a CNN or a transformer by sizes, parameterisation, loss, dtype and seed, as one line.
+r"""Test problems for CNNs and transformers, each written as one line of sizes, settings and a seed.
 
 It draws weights and scalings, the one ingredient that reference, oracle and theory share; see
 `pcbench.problem.architecture.Architecture` for the equations.  The tests pin the tables to literal numbers.

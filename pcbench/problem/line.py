@@ -47,7 +47,7 @@ def parse_line(cls: type[Any], text: str, short: Mapping[str, str] | None = None
         if not sign or name not in types:
             raise ProblemError(f"{part!r} in the problem: needed field=value, fields are {', '.join(types)}")
         if name in values:
-            raise ProblemError(f"{name} is given twice in the problem {text!r}")
+            raise ProblemError(f"{name} is given twice in the problem {text!r}: give it once")
         try:
             values[name] = _KINDS[types[name]](word)
         except (ValueError, KeyError):

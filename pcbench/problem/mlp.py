@@ -1,4 +1,4 @@
-r"""A problem pins one case completely, as data: sizes, network, energy, data, seed and inference settings.
+r"""Test problems for MLPs as data: sizes, network, energy, data, seed and inference settings.
 
 A problem prints as one line that `pcbench replay` accepts, goes to JSON and back, and makes its own arrays, the same
 bits on every platform (`pcbench.problem.arrays`).

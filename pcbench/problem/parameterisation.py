@@ -49,9 +49,7 @@ class Exponents:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise ProblemError(
-                    f"parameterisation exponent {field.name}={value!r}: every exponent is a finite number"
-                )
+                raise ProblemError(f"parameterisation exponent {field.name}={value!r}: needed a finite number")
             object.__setattr__(self, field.name, float(value))
 
     def line(self) -> str:
@@ -78,7 +76,7 @@ class Exponents:
             if name not in known:
                 raise ProblemError(f"parameterisation {text!r}: exponent {name!r} is not one of {', '.join(known)}")
             if name in values:
-                raise ProblemError(f"parameterisation {text!r}: exponent {name} is given twice")
+                raise ProblemError(f"parameterisation {text!r}: exponent {name} is given twice, give it once")
             try:
                 values[name] = float(value)
             except ValueError:

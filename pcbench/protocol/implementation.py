@@ -1,4 +1,4 @@
-r"""What a third party provides to be tested: an `Implementation` and its `Manifest`.
+r"""Protocol of an implementation under test: the `Implementation` and its `Manifest`.
 
 An implementation answers questions on NumPy arrays; its manifest says what it can do (`Capabilities`) and how its
 numbers are to be read (`Conventions`).  Adapters never convert: they return what their library returns and declare the

@@ -1,4 +1,4 @@
-r"""What judging a law leaves behind: evidence from one group of examples, and the verdict over all groups.
+r"""Evidence from one group of examples of a law, and the verdict merged from all groups.
 
 A run splits the examples of every law into a fixed number of groups, each with its share of the palette, so that
 groups can be judged by different processes; the split does not depend on how many processes there are, and merging

@@ -1,4 +1,4 @@
-"""Known failures: a file that says which laws an implementation is known to break, why, and in which versions.
+"""Files of known failures: which laws an implementation is known to break, why, and in which versions.
 
 It is JSON, `{"known_failures": [{"law": ..., "reason": ..., "link": ..., "versions": ...}, ...]}` or the list alone.
 An entry that is not understood, names no law, gives no reason, or no longer applies is an error, never ignored.

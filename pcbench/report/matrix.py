@@ -1,4 +1,4 @@
-"""The compliance matrix: what every law says of several implementations, as data and as Markdown.
+"""Compliance matrix: the verdict of every law on several implementations, as data and as Markdown.
 
 It is made of the reports of `pcbench check`, one for each implementation; `matrix_run` makes those.
 """
@@ -32,17 +32,17 @@ class Column:
     problem: str = ""
 
     def verdict(self, law: str) -> Verdict | None:
-        """What was found of one law."""
+        """The verdict on one law, None if there is none."""
         return next((v for v in self.report.verdicts if v.law == law), None) if self.report else None
 
     @property
     def conclusion(self) -> str:
-        """In a sentence."""
+        """The conclusion of the report, or why there is none, in a sentence."""
         return self.report.conclusion if self.report else first_line(self.problem)
 
     @property
     def exit_code(self) -> int:
-        """That of the report; 3 where there is none, as nothing is known then."""
+        """The exit code of the report; 3 if there is none, as nothing is known then."""
         return self.report.exit_code if self.report else 3
 
 

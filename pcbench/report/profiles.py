@@ -1,4 +1,4 @@
-"""How much evidence a run gathers: the profiles `smoke`, `standard` and `thorough`."""
+"""Profiles `smoke`, `standard` and `thorough`: how much evidence a run gathers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PROFILES = {
 
 
 def profile_named(name: str) -> Profile:
-    """The profile of that name.
+    """The profile of this name.
 
     **Raises:** `UsageError` for a name that does not exist.
     """

@@ -1,4 +1,4 @@
-"""The report of a run as data: who was judged, how, every verdict, and what they amount to.
+"""Report of a run as data: who was judged, how, every verdict, and the conclusion.
 
 `report_text` shows it on a terminal, `report_files` writes it for machines and for pull requests.
 """
@@ -84,7 +84,7 @@ class RunHeader:
 
 @dataclass(frozen=True, kw_only=True)
 class LawText:
-    """What a report repeats of a law, so that it can be read without pcbench."""
+    """Text of a law in a report, so that it can be read without pcbench."""
 
     id: str
     statement: str
@@ -255,7 +255,9 @@ class Report:
         if not isinstance(data, dict) or "schema" not in data:
             raise UsageError("this is no report of pcbench: needed the JSON of `pcbench check --json`")
         if data["schema"] != SCHEMA:
-            raise UsageError(f"the report has schema {data['schema']!r}: this version of pcbench reads {SCHEMA}")
+            raise UsageError(
+                f"the report has schema {data['schema']!r}: this version of pcbench reads {SCHEMA}; make it anew"
+            )
         try:
             header = dict(data["header"])
             for name in ("devices", "dtypes"):

@@ -1,4 +1,4 @@
-"""A report on a terminal: header, table, every failure with the command that shows it again, and the conclusion."""
+"""Print a report on a terminal: header, table, failures with the command that repeats each, conclusion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""What is known about predictive coding networks without running one: closed forms, limit laws, certificates.
+r"""Closed forms, limit laws and certificates of predictive coding networks.
 
 Plain float64 NumPy, independent of `pcbench.oracle.mlp` and of the JAX reference; the three meet only in the laws.
 """

@@ -59,18 +59,18 @@ def envelope(network: Network, input: Array, target: Array) -> Envelope:
     losses.check_target(network.loss, y)
     G = linear.factor(network, with_precision=False).T
     output = linear.predict(network, x)
-    u, gap = _newton(network.loss, network.precision, G, output, y)
+    u, gap_bound = _newton(network.loss, network.precision, G, output, y)
     shift = u @ G.T
     energies = network.precision * losses.value(network.loss, output + shift, y) + np.sum(u * u, axis=1) / 2
-    if np.any(~(gap <= 1e-10 * energies + 1e-18 * network.precision)):
-        worst = int(np.argmax(gap / (energies + 1e-18)))
+    if np.any(~(gap_bound <= 1e-10 * energies + 1e-18 * network.precision)):
+        worst = int(np.argmax(gap_bound / (energies + 1e-18)))
         raise TheoryError(
             f"Moreau envelope of sample {worst}: Newton's method stopped with F* = {energies[worst]:.6g} known only to "
-            f"{gap[worst]:.2g}, after up to {_STEPS} steps; logits as large as {np.abs(output).max():.2g} leave "
+            f"{gap_bound[worst]:.2g}, after up to {_STEPS} steps; logits as large as {np.abs(output).max():.2g} leave "
             "float64 too few digits, use smaller weights or data"
         )
     costate = -network.precision * losses.gradient(network.loss, output + shift, y)
-    return Envelope(energies, shift, costate, gap)
+    return Envelope(energies, shift, costate, gap_bound)
 
 
 def envelope_activities(network: Network, input: Array, target: Array) -> list[Array]:

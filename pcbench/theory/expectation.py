@@ -1,4 +1,4 @@
-r"""What S is on average at initialisation: \(E[S] = I/\lambda + s I\), exactly, at every width and depth (W1).
+r"""Expectation of S at initialisation, exact at every width and depth: \(E[S] = I/\lambda + s I\) (W1).
 
 For independent layers with zero-mean entries of variance \(v_l\), \(E[A_L \cdots A_{l+1} (A_L \cdots A_{l+1})^T]\) is a
 multiple of the identity, one factor per layer, hence
@@ -65,7 +65,7 @@ def expected_excess(
 
 
 def expected_excess_of(problem: Problem) -> float:
-    r"""`expected_excess` at the sizes of a problem with Gaussian weights, its `weight_scale` included.
+    r"""`expected_trace_excess` at the sizes of a problem with Gaussian weights, its `weight_scale` included.
 
     **Raises:** `TheoryError` if the problem is not linear or its weights are not Gaussian.
     """

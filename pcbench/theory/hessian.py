@@ -1,4 +1,4 @@
-r"""The activity Hessian of a linear network: spectrum, conditioning and the step sizes that gradient descent bears.
+r"""The activity Hessian of a linear network: spectrum, condition number and stable step sizes.
 
 Per sample, \(H = B\,\partial^2 F/\partial z^2\) is block tridiagonal, the same for every sample and independent of the
 data: diagonal blocks \(I + w_{l+1} A_{l+1}^T A_{l+1}\) with \(w_L = \lambda\) and \(w_l = 1\) below, off-diagonal ones

@@ -102,13 +102,13 @@ def learning_curve(
         )
     neurons = _Neurons(kernel, outputs, depth, times, residual=residual)
     step = base_rate * output_multiplier / len(x)
-    seen, errors, gap = basis.T @ y, np.zeros((times, rank, outputs)), 0.0
+    seen, errors, change = basis.T @ y, np.zeros((times, rank, outputs)), 0.0
     for t in range(times):
         with np.errstate(over="ignore", invalid="ignore"):
             neurons.advance(t, step * errors[:t])
             read = neurons.outputs(t) / output_multiplier
             errors[t] = seen - read[-1]
-            gap = max(gap, float(np.max(np.abs(read - read[-1]))))
+            change = max(change, float(np.max(np.abs(read - read[-1]))))
         if not np.isfinite(errors[t]).all():
             raise TheoryError(f"learning diverges by update {t} at base_rate={base_rate}: needed a smaller base_rate")
     predicted = basis @ (seen - errors)
@@ -117,7 +117,7 @@ def learning_curve(
         outputs=predicted,
         feature_kernels=basis @ neurons.equal_times(neurons.activities[1:]) @ basis.T,
         gradient_kernels=neurons.equal_times(neurons.gradients[1:-1]),
-        residual=gap,
+        residual=change,
     )
 
 

@@ -232,27 +232,27 @@ def _not_concave(jump: Array) -> Array:
 
 def _steepest_descent(point: _Point, kinks: list[Array]) -> Array:
     r"""A bound of \(\max_{\|d\|=1} -F_b'(z; d)\), `(B,)`: the distance of 0 to the subdifferential, layer by layer."""
-    squares, excess = 0.0, 0.0
+    squares, jump_loss = 0.0, 0.0
     for m, force in enumerate(point.forces, start=1):
         gradient, slopes = _closest(point, m, point.errors[m - 1], force, kinks)
         squares = squares + np.sum(gradient**2, axis=1)
         if slopes is not None:
-            excess = excess + _excess(point, m, point.jump(m, force), slopes, kinks[m - 1])
-    return np.sqrt(squares) + excess
+            jump_loss = jump_loss + _excess(point, m, point.jump(m, force), slopes, kinks[m - 1])
+    return np.sqrt(squares) + jump_loss
 
 
 def _error_space(point: _Point, kinks: list[Array]) -> tuple[Array, list[Array]]:
     r"""\(\|G\|\) of statement 3 with slopes that make it small, raised by what negative jumps cost, and the jumps."""
-    costate, squares, excess, jumps = point.forces[-1], 0.0, 0.0, []
+    costate, squares, jump_loss, jumps = point.forces[-1], 0.0, 0.0, []
     stretch = _stretch(point)
     for m in range(len(point.errors), 0, -1):
         gradient, slopes = _closest(point, m, point.errors[m - 1], costate, kinks)
         squares = squares + np.sum(gradient**2, axis=1)
         if slopes is not None:
             jumps.append(point.jump(m, costate))
-            excess = excess + stretch[m - 1] * _excess(point, m, jumps[-1], slopes, kinks[m - 1])
+            jump_loss = jump_loss + stretch[m - 1] * _excess(point, m, jumps[-1], slopes, kinks[m - 1])
         costate = gradient - point.errors[m - 1]
-    return np.sqrt(squares) + excess, jumps[::-1]
+    return np.sqrt(squares) + jump_loss, jumps[::-1]
 
 
 def _closest(point: _Point, m: int, error: Array, above: Array, kinks: list[Array]) -> tuple[Array, Array | None]:
@@ -322,8 +322,8 @@ def _verdict(given: _Point, at: _Point, kinks: list[Array], residual: Array, nor
     else:
         moved = np.sqrt(sum(np.sum((a - b) ** 2, axis=1) for a, b in zip(given.errors, at.errors, strict=True)))
         reason = f"every piece around the activities, {count} units on their kink, has an error-space Hessian above 1"
-        gap = change + norm**2 / 2
-        return OneSided(True, residual, kinks, at.activities, change, gap, moved + 2 * norm, reason)
+        gap_bound = change + norm**2 / 2
+        return OneSided(True, residual, kinks, at.activities, change, gap_bound, moved + 2 * norm, reason)
     return OneSided(False, residual, kinks, at.activities, change, None, None, reason)
 
 

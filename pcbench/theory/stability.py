@@ -1,4 +1,4 @@
-r"""Which parameterisations are stable and learn features: the conditions of Yang and Hu, and their like in depth (W6).
+r"""Conditions under which a parameterisation is stable and learns features, in width and in depth (W6).
 
 **Width.**  With effective weights \(N^{-a_l} w_l\), entries \(w_l \sim \mathcal N(0, N^{-2b_l})\) and a step of
 gradient descent \(\eta N^{-c}\), let \(s = a_L + b_L\), \(m = \min_{l<L}(2a_l + [l=1]) - 1\) and
@@ -182,11 +182,11 @@ def distances(growth: Growth, *, tolerance: float = TOLERANCE) -> Mapping[Regime
     A regime is a region: unstable where some exponent that must not exceed 0 exceeds `tolerance`; else trivial where
     the output's change falls faster than \(N^{-\mathrm{tolerance}}\), lazy where that of the features alone does.
     """
-    excess = growth.excess
-    stable = max(0.0, excess - tolerance)
+    largest = growth.excess
+    stable = max(0.0, largest - tolerance)
     moving = max(0.0, -tolerance - growth.output)
     return {
-        Regime.UNSTABLE: max(0.0, tolerance - excess),
+        Regime.UNSTABLE: max(0.0, tolerance - largest),
         Regime.TRIVIAL: max(stable, growth.output + tolerance),
         Regime.LAZY: max(stable, moving, growth.hidden + tolerance),
         Regime.FEATURE_LEARNING: max(stable, moving, -tolerance - growth.hidden),

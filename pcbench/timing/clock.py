@@ -1,4 +1,4 @@
-"""Seconds of one step of anything that takes steps, of several things at once, on a machine that others use too.
+"""Time one step of several iterative programs, on a machine that others use too.
 
 A *stepper* takes a number of steps and says how many seconds that took.  Whatever a call costs besides its steps (to
 convert arrays, to cross a process boundary) is in the seconds of a call with one step as well, so the difference of

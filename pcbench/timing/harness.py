@@ -1,4 +1,4 @@
-r"""What runs on each side: the gate's own measuring code and laws, from one copy, on the implementation of the commit.
+r"""Run the gate's own measurements and laws, from one copy of pcbench, on the implementation of a commit.
 
 Old commits lack today's laws and today's measurements, and a gate whose ruler changes with what it measures measures
 nothing.  So both sides are driven by the pcbench that runs the gate, copied once, so that editing it meanwhile changes
@@ -72,7 +72,7 @@ class Harness:
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
-        """Of every process: the copy first on the path, programs compiled anew, but bytecode of Python kept."""
+        """Environment of every process: the copy first on the path, programs compiled anew, Python bytecode kept."""
         env = processes.environment(self.python is None, self.threads, None)
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(self.directory), env.get("PYTHONPATH", "")]))
         for name in ("JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE"):

@@ -1,4 +1,4 @@
-"""What asv's own record of a machine lacks: device, driver, clocks, precision, flags and versions, as a sidecar.
+"""Record of the machine that a benchmark ran on: device, driver, clocks, precision, flags and versions.
 
 asv knows processor, memory and operating system.  A number from a GPU means nothing without the rest, so whoever runs
 asv writes `record()` beside its results and takes `name` of it as asv's name of the machine: results from different

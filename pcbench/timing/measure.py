@@ -1,4 +1,4 @@
-"""One fresh process that measures: `python -m pcbench.timing.measure REQUEST.json` prints one line of JSON, no more.
+"""Measure some tasks in one fresh process, from a request file to one line of JSON.
 
 The request names the implementation and some tasks, each with its arrays in an `.npz` file, so that both commits are
 given the same bytes.  A task is warmed up, then timed in a few bodies of `calls` calls each, as many as fill

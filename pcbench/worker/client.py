@@ -1,4 +1,4 @@
-r"""The harness's side: an implementation in a process of its own, or in this one, behind the same surface.
+r"""Call an implementation that lives in a process of its own, or in this one, through one interface.
 
 `WorkerClient` and `InProcess` are implementations themselves: they have `manifest`, the required methods, and exactly
 the optional methods that the implementation behind them offers.
@@ -33,7 +33,7 @@ _KEPT_BYTES = 1 << 28  # of all but the newest
 
 
 class Surface:
-    """The methods of the protocol, all by way of `call`; an optional one that is not offered is an `AttributeError`.
+    """Base class whose protocol methods all use `call`; an optional one not offered is an `AttributeError`.
 
     **Attributes:** `manifest`; `methods`, the optional methods offered; `info`, interpreter and versions; `last_meta`
     of the last call: `seconds` inside the implementation, `inputs_modified`, the names of the arrays it overwrote.
@@ -228,7 +228,7 @@ class WorkerClient(Surface):
 
 
 class _Held:
-    """What the implementation has been given of each network, so that the same one is not handed over at every call.
+    """Cache of the networks that the implementation holds, so that none is sent again at every call.
 
     The same network is the same object with the same bytes; both are checked, because the owner of an array may write
     to it.  The least recently used are let go beyond 8, or beyond 256 MiB.

@@ -1,4 +1,4 @@
-r"""Frames: values and arrays across a pipe, as a JSON header and raw bytes; nothing is ever unpickled.
+r"""Frames that carry values and arrays across a pipe: a JSON header and raw bytes, no pickle.
 
 A frame is `PCB1`, the length of the header (4 bytes, little-endian), the length of the body (8 bytes), the header, the
 body.  The header is the value as JSON with each array replaced by its dtype, shape and order; the body is the arrays'
@@ -231,7 +231,7 @@ class Channel:
 
     @property
     def surplus(self) -> str:
-        """What has arrived beyond the last frame, shown; empty if nothing."""
+        """Bytes that arrived after the last frame, as text; empty if there are none."""
         return _shown(self._buffer) if self._buffer else ""
 
     def _fill(self, count: int) -> None:

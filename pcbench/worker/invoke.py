@@ -1,4 +1,4 @@
-r"""One call of one method of an implementation: its answer as plain data, its time, and which inputs it overwrote.
+r"""Call one method of an implementation: answer as plain data, time taken, and inputs overwritten.
 
 The worker and the harness's own in-process road share this module, so that both see the same faults the same way.
 """

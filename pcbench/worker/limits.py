@@ -1,4 +1,4 @@
-r"""What a worker may use: seconds by the clock and of CPU time for one call, and memory.
+r"""Limits of a worker: seconds by the clock and of CPU time for one call, and memory.
 
 Limits of the clock are kept by `pcbench.worker.process`.  Memory and CPU time are the operating system's, and the
 worker puts them on itself: a library that asks for more memory than it may have gets a `MemoryError`, or its own
@@ -61,7 +61,7 @@ def confine_memory(mib: int) -> None:
 
 @contextlib.contextmanager
 def cpu_time(seconds: float | None) -> Iterator[None]:
-    """A stretch that may use so much CPU time; beyond it the process gets SIGXCPU, which ends it."""
+    """Context in which only so much CPU time may be used; SIGXCPU ends the process beyond it."""
     if seconds is None:
         yield
         return

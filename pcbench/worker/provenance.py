@@ -1,4 +1,4 @@
-"""Where the code of a library comes from, as this interpreter knows: version strings do not always identify it.
+"""Find the commit of an installed library, since version strings do not always identify it.
 
 The commit is that of pip's record of an installation (PEP 610), of the record of an environment that pcbench made, or
 of the checkout from which modules are loaded.  Standard library only, Python 3.10 or later: it runs in the interpreter
@@ -60,7 +60,7 @@ def commit_of(directory: str) -> str:
 
 
 def short(commit: str) -> str:
-    """A commit as people write it, with 10 digits; `-modified` stays."""
+    """A commit with 10 digits; `-modified` stays."""
     head, mark, _ = commit.partition(MODIFIED)
     return head[:10] + mark
 

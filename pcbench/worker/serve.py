@@ -1,4 +1,4 @@
-r"""The worker: serves one implementation to the harness, inside the interpreter that has the library under test.
+r"""The worker process: serve one implementation, inside the interpreter that has the library under test.
 
 Requests arrive as frames on standard input, answers leave by a pipe of their own, so that whatever the
 implementation prints, in Python or in C, goes to standard error and cannot corrupt a frame.  Standard library, NumPy

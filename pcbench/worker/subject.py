@@ -1,4 +1,4 @@
-r"""The implementation under test as the laws see it: answers checked and converted to pcbench's conventions.
+r"""The implementation under test as the laws see it: answers are checked and converted to one convention.
 
 Adapters return what their library returns; this is the one place where a declared convention is applied.  Whatever
 comes back is checked for structure, shape, dtype and finiteness before any law computes with it, so that a defect is

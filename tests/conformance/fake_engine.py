@@ -41,7 +41,7 @@ def define(id, needs=(), depends_on=()):
     law(id, statement="S", citation="C", failing_means="M", needs=needs, depends_on=depends_on)(measure)
 
 
-def judge(law, subject, profile, seed, group, first=None):
+def judge_group(law, subject, profile, seed, group, first=None):
     orders = json.loads(os.environ.get("FAKE_ENGINE", "{}"))
     time.sleep(orders.get("slow", 0))
     if law.id in orders.get("crash", ()):

@@ -117,7 +117,7 @@ def test_a_failing_point_is_recorded_and_runs_again(tmp_path):
     (failure,) = json.loads(failures_path(path).read_text())
     assert failure["point"] == {"n": 2}
     assert failure["error"] == "ZeroDivisionError: two"
-    assert "fragile" in failure["traceback"]
+    assert "fail_at_two" in failure["traceback"]
     RAN.clear()
     run_sweep(fragile, grid(4), path)
     assert RAN == [2]

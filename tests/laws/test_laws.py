@@ -208,7 +208,7 @@ def fixed_problems(law):
 @pytest.mark.parametrize("law", MLP.values(), ids=MLP)
 def test_a_correct_implementation_passes_with_room(law, everything):
     """If this fails, the law blames a correct implementation, or its allowance is as tight as rounding."""
-    assert law.missing(everything) is None
+    assert law.not_applicable_reason(everything) is None
     decided = 0
     for p in fixed_problems(law):
         assert law.domain.admits(p), p.line()
@@ -423,7 +423,7 @@ def test_what_an_implementation_lacks(changes, capabilities, reason):
         measure=lambda s, p: Measurement(error=0.0, allowance=1.0),
         **changes,
     )
-    assert law.missing(Subject(InProcess(Bare()))) == reason
+    assert law.not_applicable_reason(Subject(InProcess(Bare()))) == reason
 
 
 def test_an_implementation_that_an_error_spoils_breaks_one_law():

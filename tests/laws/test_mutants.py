@@ -73,7 +73,7 @@ def test_the_untouched_are_found_by_the_methods_they_change():
     assert changed(ODD["prints"].factory) is None  # no subclass at all
 
     called: set[str] = set()
-    judge(REGISTRY["energy.matches-definition"], subject_of(program["traced"](called)), FEW, SEED, 0)
+    judge(REGISTRY["energy.matches-definition"], subject_of(program["tracing_class"](called)), FEW, SEED, 0)
     assert {"energy", "layer_energies", "_energy_term", "_prediction", "_scaling"} <= called
     assert not called & {"infer", "_step", "_weight_gradient", "equilibrium"}
 
@@ -98,21 +98,21 @@ def test_a_run_goes_on_from_its_journal_and_not_from_that_of_other_settings(tmp_
     program = runpy.run_path(str(Path(__file__).parents[2] / "ci" / "mutants.py"))
     journal, row = program["Journal"], program["Row"]("half-lost", outcomes={"energy.matches-definition": "fail"})
     path, task, laws = tmp_path / "journal", ("half-lost", {}, None, 1), ("energy.a", "energy.b")
-    assert journal(path, {"seed": 1}).known(task) is None
+    assert journal(path, {"seed": 1}).find(task) is None
     journal(path, {"seed": 1}).add(task, row)
     for law in laws:
         journal(path, {"seed": 1}).add(("control", {law: None}, None, 1), program["Row"]("control", {law: "pass"}))
     path.write_text(path.read_text() + '["torn", {"na')
     again = journal(path, {"seed": 1})
-    assert again.known(task) == row
-    assert [again.known(("control", {law: None}, None, 1)).outcomes for law in laws] == [{n: "pass"} for n in laws]
-    assert list(program["in_processes"](0, [task], again)) == [row]  # judged by nobody: there is no such profile
+    assert again.find(task) == row
+    assert [again.find(("control", {law: None}, None, 1)).outcomes for law in laws] == [{n: "pass"} for n in laws]
+    assert list(program["judge_in_processes"](0, [task], again)) == [row]  # judged by nobody: there is no such profile
     again.add(("prints", {}), program["Row"]("prints"))
-    assert journal(path, {"seed": 1}).known(("prints", {})) == program["Row"]("prints")
+    assert journal(path, {"seed": 1}).find(("prints", {})) == program["Row"]("prints")
     other = journal(path, {"seed": 2})
-    assert other.known(task) is None
+    assert other.find(task) is None
     other.add(task, row)
-    assert journal(path, {"seed": 2}).known(task) == row
+    assert journal(path, {"seed": 2}).find(task) == row
 
 
 def test_the_control_passes_quickly():

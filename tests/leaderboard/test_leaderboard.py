@@ -524,7 +524,7 @@ def test_an_interrupt_keeps_what_was_measured(place, all_conform, monkeypatch):
             raise KeyboardInterrupt
         return original(case, *rest, **more)
 
-    monkeypatch.setattr(measure, "measure", interrupted)
+    monkeypatch.setattr(measure, "measure_case", interrupted)
     board = session.run(session.parse(["numpy"]), settings(), place, Silent())
     assert board.exit_code == 130
     kept = Board.loads((place / "bench.json").read_text())

@@ -1,4 +1,4 @@
-"""What `pcbench new-adapter NAME` writes, above all an adapter that passes the laws before it is changed."""
+"""Files that `pcbench new-adapter` writes, above all an adapter that passes every law it claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `pcbench new-adapter NAME` writes beside the adapter: known failures, a test module, and a workflow.
+"""Files that `pcbench new-adapter` writes beside the adapter: known failures, a test and a workflow.
 
 Texts with @NAME@, the library; @MODULE@, a module name made of it; @ADAPTER@, @KNOWN@ and @TEST@, paths from the top of
 the repository.  OWNER/pcbench and COMMIT stay for the maintainer to fill in, as in `ci/example-workflow.yml`.

@@ -1,4 +1,4 @@
-r"""Inference to a certified equilibrium, by any of several algorithms, with one stopping rule and one currency.
+r"""Inference to a certified equilibrium by several algorithms, with one stopping rule and one unit of cost.
 
 *Stopping.*  A sample has arrived when its certificate \(\tfrac12\|\nabla_\varepsilon F_b\|^2\) is at most the tolerance
 times its loss at the feedforward pass, which bounds \(F_b - F_b^*\) in linear networks and, up to the curvature there,

@@ -1,4 +1,4 @@
-r"""The figure of `pcbench.experiments.inference.sweep`: steps and cost against depth and width, and why.
+r"""Figure of the inference experiment: steps and cost of each algorithm against depth and width.
 
 Filled markers and solid lines move the activities, open markers and dashed lines the prediction errors; one colour and
 one marker is one algorithm.  Numbers in the legends are exponents of L fitted from L = 8 on, with 95 % intervals.

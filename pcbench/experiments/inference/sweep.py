@@ -1,4 +1,4 @@
-r"""What reaching equilibrium costs: steps and gradients of each algorithm against depth and width.
+r"""Experiment: steps and gradients that each algorithm needs to reach equilibrium, by depth and width.
 
 The limits paper (arXiv 2602.07697) leaves open how many inference steps its limits need.  Here every algorithm of
 `pcbench.experiments.inference.algorithms` starts at the feedforward pass and stops at the same certified gap, and its

@@ -1,4 +1,4 @@
-r"""The figures of the phase diagram: regimes of PC beside those of BP, where they part, and the exponents themselves.
+r"""Figures of the phase diagram: regimes of predictive coding and backpropagation, and their exponents.
 
 A cell is a parameterisation and its colour the regime that was measured; the line is the boundary of stability that
 theory gives, on which the lazy and the feature-learning parameterisations lie.  Colours are told apart with any colour
@@ -169,7 +169,7 @@ def _boundary(panel: Axes, plane: str) -> None:
 
 
 def _apart(panel: Axes, classified: Rows, plane: str) -> None:
-    """What theory says, pale; over it a mark wherever PC is not what BP is, or neither is what theory says."""
+    """Draw the regimes of theory, and mark where PC differs from BP, or both differ from theory."""
     pc, bp = (_table(classified, plane, rule) for rule in RULES)
     both = [pair for pair in pc if pair in bp]
     _cells(panel, plane, {pair: _pale(COLOURS[expected_regime(plane, *pair)]) for pair in both})

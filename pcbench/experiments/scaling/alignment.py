@@ -1,4 +1,4 @@
-r"""How far predictive coding at equilibrium is from backpropagation, at the same weights and data.
+r"""Distance of predictive coding at equilibrium from backpropagation, at the same weights and data.
 
 Direction and norm both: the cosine alone is blind to parameterisations under which PC's gradient is that of
 backpropagation times a constant that is not 1 (W4).
@@ -34,11 +34,11 @@ class Alignment:
     r"""PC at equilibrium against backpropagation of \(\lambda\,\mathrm{loss}\).
 
     - `loss`: \(\lambda\,\mathrm{loss}\); `energy`: \(F^*\), both mean over the batch.
-    - `gap`: \(\lambda\,\mathrm{loss}/F^* - 1\).
+    - `energy_excess`: \(\lambda\,\mathrm{loss}/F^* - 1\).
     - `gradient_error`: \(\|\nabla F^* - \lambda\nabla\mathrm{loss}\| / \|\lambda\nabla\mathrm{loss}\|\).
     - `misalignment`: \(1 - \cos\) of the two gradients, from the difference of the unit vectors, so that it keeps its
       digits where the cosine is 1 to rounding.
-    - `excess`: \(\mathrm{tr}(S - I/\lambda)/K\) of a linear network, NaN of any other.
+    - `trace_excess`: \(\mathrm{tr}(S - I/\lambda)/K\) of a linear network, NaN of any other.
     - `certified`: whether the solver converged and its certificate of equilibrium holds for every sample.
     - `certificate`: the largest bound on \(F_b - F_b^*\) of a sample over its feedforward energy; infinite if there is
       none.
@@ -92,11 +92,11 @@ def compare(
     with jax.enable_x64(network.dtype == np.float64):
         pcn = jax.device_put(pcn)  # once: three programs use it
         if network.linear:
-            state, excess = equilibrium_linear.solve(pcn, x, y, tolerance=tolerance), float(_excess(pcn))
+            state, trace_excess = equilibrium_linear.solve(pcn, x, y, tolerance=tolerance), float(_excess(pcn))
         else:
             limits: dict[str, Any] = {"tolerance": tolerance, "max_evaluations": max_evaluations}
-            state, excess = equilibrium_nonlinear.solve(pcn, x, y, **limits), float("nan")
-        return _alignment(state, excess, compare_at(pcn, x, y, state.activities))
+            state, trace_excess = equilibrium_nonlinear.solve(pcn, x, y, **limits), float("nan")
+        return _alignment(state, trace_excess, compare_at(pcn, x, y, state.activities))
 
 
 def compare_chain(
@@ -111,7 +111,7 @@ def compare_chain(
         return _alignment(state, float("nan"), _compare_chain_at(chain, input, target, state.activities))
 
 
-def _alignment(state: Any, excess: float, measured: tuple[Any, ...]) -> Alignment:
+def _alignment(state: Any, trace_excess: float, measured: tuple[Any, ...]) -> Alignment:
     each, error, misalignment = (np.asarray(m, np.float64) for m in measured)
     loss = float(each.mean())
     return Alignment(
@@ -120,7 +120,7 @@ def _alignment(state: Any, excess: float, measured: tuple[Any, ...]) -> Alignmen
         gap=loss / state.energy - 1,
         gradient_error=float(error),
         misalignment=float(misalignment),
-        excess=excess,
+        excess=trace_excess,
         certified=state.certified and state.outcome is Outcome.CONVERGED,
         certificate=float(np.max(state.certificate / each)),
         evaluations=state.evaluations,

@@ -1,4 +1,4 @@
-r"""Width of a residual CNN and of a transformer at initialisation, at certified equilibrium.
+r"""Experiment: a CNN and a transformer of growing width, at initialisation and certified equilibrium.
 
 Under `mupc` with readouts of order \(1/N\), as in an MLP, and under `mupc-limits`, the scalings of the paper's own
 experiments, whose much smaller readouts bring the energy close to the loss at every width, so that little is left for

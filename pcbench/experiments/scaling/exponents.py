@@ -1,4 +1,4 @@
-r"""Exponents of the width, measured in the tables of `pcbench scaling`, beside those of theory.
+r"""Exponents in the width, fitted to the tables of `pcbench scaling`, beside those of theory.
 
 Only networks at a certified equilibrium count, and of those the ones with \(N \ge 8L\): the limit is that of a width
 much larger than the depth.  Theory is W2, W3 (energy, gradient in norm and in direction) and W8 (training): loss over

@@ -1,11 +1,12 @@
-r"""Width and depth at initialisation: linear networks at their exact equilibrium against the exact expectation.
+r"""Experiment: linear networks at initialisation over width and depth, against the exact expectation.
 
 On one batch of images, for every width, depth and network: \(\mathrm{tr}(S - I)/K\), \(\mathrm{loss}/F^* - 1\), the
 relative error of the gradient and its misalignment.  Beside `mupc`, with and without residual connections, the
 parameterisations `ntp` and `sp` at one depth, under which predictive coding does not become backpropagation.
 
 **References:** Innocenti, Achour and Bogacz 2026 (arXiv 2602.07697), Figure 1.  The line drawn there through
-\(\|S\|_2 - 1\) is \(L/N\) (elsewhere \((L+1)/N\)) for residual networks; the expectation is `expected_excess`.
+\(\|S\|_2 - 1\) is \(L/N\) (elsewhere \((L+1)/N\)) for residual networks; the expectation is
+`expected_trace_excess`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-r"""The figure of width and depth together: the constant of the law, growth in proportion, and the whole grid.
+r"""Figure of width and depth together: constants of L/N, growth at a fixed ratio, and the whole grid.
 
-The excess of residual networks under `mupc` is \((1 + 1/L)^{L-1} - 1\) times \(L/N\), from 1/2 at \(L = 2\) to
+The trace excess of residual networks under `mupc` is \((1 + 1/L)^{L-1} - 1\) times \(L/N\), from 1/2 at \(L = 2\) to
 \(e - 1\); the lines that the paper (arXiv 2602.07697) draws are \(L/N\) and \((L+1)/N\).  What counts is \(L/N\): where
 both grow in proportion, predictive coding comes no closer to backpropagation.
 """

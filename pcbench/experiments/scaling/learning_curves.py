@@ -51,7 +51,7 @@ class LearningCurves:
     - `energies`: \(F^*\) at the PC weights, and there
     - `gradient_errors`: \(\|\nabla F^* - \lambda\nabla\mathrm{loss}\| / \|\lambda\nabla\mathrm{loss}\|\) over all
       weights, and `cosines` of the two gradients,
-    - `excesses`: \(s = \mathrm{tr}(S - I/\lambda)/K\) of a linear network, NaN of any other,
+    - `trace_excesses`: \(s = \mathrm{tr}(S - I/\lambda)/K\) of a linear network, NaN of any other,
     - `residuals`: the largest \(\|\nabla_\varepsilon F_b\|\) of a sample at its equilibrium, and `converged`: whether
       all samples met the tolerance (or the rounding of the dtype).
     """
@@ -194,10 +194,10 @@ def _predictive_coding(
     """The gradient at equilibrium, and what is measured at these weights."""
     if network.activation == "linear":
         z, energy, residual, converged = _solve_linear(network, input, target, tolerance)
-        excess = jnp.sum(equilibrium_linear.jacobians(network) ** 2) / network.last.shape[0]
+        trace_excess = jnp.sum(equilibrium_linear.jacobians(network) ** 2) / network.last.shape[0]
     else:
         z, _, energy, residual, converged, *_ = _solve_nonlinear(network, input, target, tolerance, max_evaluations)
-        excess = jnp.full_like(energy, jnp.nan)
+        trace_excess = jnp.full_like(energy, jnp.nan)
     gradient = weight_gradients(network, input, target, z)
     loss, reference = _backpropagation(network, input, target)
     difference = jax.tree.map(jnp.subtract, gradient, reference)
@@ -207,7 +207,7 @@ def _predictive_coding(
         "energies": energy,
         "gradient_errors": _norm(difference) / size,
         "cosines": _inner(gradient, reference) / (_norm(gradient) * size),
-        "excesses": excess,
+        "trace_excesses": trace_excess,
         "residuals": jnp.max(residual),
         "converged": converged,
     }

@@ -1,4 +1,4 @@
-r"""Width and depth of nonlinear networks at certified equilibrium, and what too few inference steps measure instead.
+r"""Experiment: nonlinear networks at certified equilibrium, and what too few inference steps measure instead.
 
 The limits are proved for linear networks; here is what tanh and gelu residual networks under `mupc` do *at an
 equilibrium that a certificate vouches for*.  A network whose certificate does not hold is a row like any other, with

@@ -1,4 +1,4 @@
-"""What the scaling experiments are asked for, and the seeds they draw their networks from."""
+"""Options of the scaling experiments, and the seeds of their networks."""
 
 from __future__ import annotations
 

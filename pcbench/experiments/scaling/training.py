@@ -1,4 +1,4 @@
-r"""Width during training: learning curves on the toy task with their limit, and gradients as Adam moves the weights.
+r"""Experiment: learning curves beside their infinite-width limit, and gradients while Adam trains.
 
 All is measured at the weights \(\theta_t\) of the PC trajectory, before update \(t\).  The toy task is trained by
 gradient descent, plain networks under `mupc`, whose limit of infinite width is that of

@@ -1,4 +1,4 @@
-r"""What an equilibrium costs, in seconds and in gradients of backpropagation, by several roads to the same certificate.
+r"""Cost of equilibrium solvers in seconds and in gradients of backpropagation, at the same certificate.
 
 - *exact*: `pcbench.reference.equilibrium.linear`, \(K + 3\) passes; linear networks only.
 - *L-BFGS*: `pcbench.reference.equilibrium.nonlinear`, in error space.
@@ -51,7 +51,7 @@ def points(widths: Iterable[int], depths: Iterable[int], *, batch: int = 16, rou
 
 
 def measure(point: Point) -> Iterable[Row]:
-    """One row for each road that this network has."""
+    """One row for each solver of this network's equilibrium."""
     problem = Problem(
         input_dim=40, width=point["width"], depth=point["depth"], output_dim=10, batch=point["batch"],
         activation=point["activation"], residual=True, parameterisation="mupc", seed=1,
@@ -110,7 +110,7 @@ def _measured(problem: Problem, point: Point) -> list[Row]:
 
 
 def _roads(problem: Problem, network: PCN, x: Any, y: Any) -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
-    """For each road, how to go it, and from the answer: activities, whether it arrived, gradient evaluations."""
+    """For each solver how to run it, and how to read its activities, convergence and gradient evaluations."""
 
     def state(result: Any) -> tuple[Any, bool, int]:
         return result.activities, result.outcome.name == "CONVERGED", result.evaluations

@@ -1,4 +1,4 @@
-r"""How fast inference is over widths, depths and batches, as a fraction of the machine's own matrix products.
+r"""Speed of inference over widths, depths and batches, as a fraction of the machine's matrix products.
 
 A simultaneous step multiplies by each hidden weight matrix twice, forward for the predictions and backward for the
 errors, and by the output layer's: \(4B((L-2)N^2 + NK)\) floating-point operations.  What the machine can do is
@@ -105,7 +105,7 @@ def needed_bytes(point: Point) -> float:
 
 
 class Measure:
-    """One cell to its rows, one for each implementation; `peers` by name are shut down by the caller.
+    """Measures one cell, a row for each implementation; the caller shuts down the `peers`.
 
     A peer that fails or does not answer gets a row that says so.
     """
@@ -344,5 +344,5 @@ def _products_alone(point: Point, network: Network) -> Callable[[int], Any]:
 
 
 def _reflection(v: np.ndarray) -> np.ndarray:
-    """Orthogonal without a factorisation: any number of products with it neither grow nor vanish."""
+    """An orthogonal matrix made without factorisation: products with it neither grow nor vanish."""
     return np.eye(len(v), dtype=v.dtype) - 2 * np.outer(v, v) / (v @ v)

@@ -1,4 +1,4 @@
-r"""Inference as a user of JAX writes it down: the energy as a loop over the layers, `jax.grad`, and `lax.scan`.
+r"""Inference in plain JAX, as a user would write it: a loop over layers, `jax.grad` and `lax.scan`.
 
 The yardstick of `pcbench.experiments.speed.grid`: nothing in here is clever, and the reference must not be slower.
 Its program grows with the depth, and so does the time to compile it.

@@ -1,4 +1,4 @@
-"""The speed of inference and of equilibria as Markdown: one table a dtype and tier, and what it says in a sentence."""
+"""Markdown report of the speed of inference and of equilibria, one table for each dtype and tier."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def markdown(
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """The two questions: how much of the machine, and whether anything is faster."""
+    """What fraction of the machine's rate is reached, and whether anything is faster than the reference."""
     cells = _cells(rows)
     wide = [c["reference"] for c in cells if _size(c)[0] >= 512 and _size(c)[2] == 256]
     text = []

@@ -1,4 +1,4 @@
-r"""Networks beyond MLPs: energies, the feedforward pass and gradients of CNNs and transformers, by their definition.
+r"""Laws of CNNs and transformers: energies, feedforward pass and gradients match their definition.
 
 A law is stated once and registered for each kind of network that `Capabilities.architectures` may claim, under the name
 `architecture.cnn-...` and `architecture.transformer-...`: whoever claims one kind is judged on it, and a kind that

@@ -1,4 +1,4 @@
-r"""The equilibrium of CNNs and transformers: certified activities, energies between bounds, and the envelope theorem.
+r"""Laws of the equilibrium of CNNs and transformers, judged at certified activities.
 
 In error space (\(z_l = f_l(z_{l-1}) + \varepsilon_l\)) a sample's gradient \(g\) and curvature \(m\) bound how far its
 energy is from that of the equilibrium in whose basin it lies, \(F_b - F_b^* \le \|g\|^2/2m\).  The gradient is the
@@ -42,7 +42,7 @@ NOT_CLAIMED = "the solver did not claim convergence"
 
 @dataclass(frozen=True, kw_only=True)
 class Certified:
-    r"""`gap` bounds \(F - F^*\), mean over the batch, infinite without a certificate; `residual` is \(\|g\|\)."""
+    r"""`gap_bound` bounds \(F - F^*\) in the mean, infinite without a certificate; `residual_norm` is \(\|g\|\)."""
 
     gap: float
     residual: np.ndarray
@@ -115,13 +115,13 @@ def claimed_is_stationary(subject: Subject, problem: ArchitectureProblem) -> Mea
     found = certify(network, x, y, answer.activities)
     loss = float(np.mean(oracle.sample_loss(network, y, oracle.feedforward(network, x)[-1]).value))
     loss *= network.precision
-    allowance, gap = CLAIM[problem.dtype] * loss, found.gap
-    if not np.isfinite(gap):
-        gap = 0.5 * float(np.mean(found.residual**2))
-        if gap <= 1e-3 * loss:
+    allowance, gap_bound = CLAIM[problem.dtype] * loss, found.gap
+    if not np.isfinite(gap_bound):
+        gap_bound = 0.5 * float(np.mean(found.residual**2))
+        if gap_bound <= 1e-3 * loss:
             return undecided("the curvature gives no certificate", curvature=float(found.curvature.min()))
     return Measurement(
-        error=gap, allowance=allowance, details={"loss": loss, "curvature": float(found.curvature.min())}
+        error=gap_bound, allowance=allowance, details={"loss": loss, "curvature": float(found.curvature.min())}
     )
 
 

@@ -1,4 +1,4 @@
-r"""Inference of CNNs and transformers: what a step does, how far a signal has come, what other samples may not do."""
+r"""Laws of inference in CNNs and transformers: steps, speed of signals, and independence of samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""The limit of wide CNNs and transformers: energy to loss and gradient to gradient as rates, with a control.
+r"""Laws of wide CNNs and transformers: rates at which energy and gradient approach those of backpropagation.
 
 Under `mupc` with width \(N\) (channels, or numbers a token) the readout is of order \(1/N\) and every other layer keeps
 the size of what passes through it, so the excess \(S - I\) of `pcbench.laws.limit.rates` is of order \(1/N\) as in an
@@ -8,8 +8,8 @@ divides the readout by \(\sqrt N\) in place of \(N\): its excess does not fall, 
 converged there would be backpropagation's, whatever the network.
 
 **Bands.** Measured with the reference over the ladders below (tanh and gelu, softmax and linear attention, with and
-without normalisation): exponents of the excess -0.9 to -1.1, of the gradient's relative error -0.75 to -1.05, which
-saturates at the smallest width, and -0.1 to 0.1 for both under the control.
+without normalisation): exponents of the energy excess -0.9 to -1.1, of the gradient's relative error -0.75 to -1.05,
+which saturates at the smallest width, and -0.1 to 0.1 for both under the control.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def _observe(subject: Subject, problem: ArchitectureProblem) -> Observation | st
     if answer.outcome != "converged":
         return "the solver did not claim convergence"
     loss = float(np.mean(oracle.sample_loss(network, y, oracle.feedforward(network, x)[-1]).value))
-    gap = certify(network, x, y, answer.activities, LANCZOS).gap
-    if not gap <= CERTIFIED * loss:
-        return f"no certificate of equilibrium: F - F* is bounded by {gap / loss:.1e} of the loss"
+    gap_bound = certify(network, x, y, answer.activities, LANCZOS).gap
+    if not gap_bound <= CERTIFIED * loss:
+        return f"no certificate of equilibrium: F - F* is bounded by {gap_bound / loss:.1e} of the loss"
     energy = subject.energy(network, x, y, answer.activities)
     found = leaves(subject.weight_gradients(network, x, y, answer.activities))
     backprop, _ = oracle.backpropagation(network, x, y)
@@ -122,12 +122,12 @@ def climb(
     estimates=2,
 )
 def energy_rate(subject: Subject, problem: ArchitectureProblem) -> Measurement:
-    """Exponents in N of the excess."""
+    """Exponents in N of the energy excess."""
 
     def estimates(mupc: list[Observation], control: list[Observation]) -> list[Estimate]:
         return [
-            in_width("exponent of loss/F* - 1", "excess", mupc, -1.0, band=0.2, detect=0.7),
-            in_width("exponent with a readout of N^-1/2", "excess", control, 0.05, band=0.2, detect=0.7),
+            in_width("exponent of loss/F* - 1", "energy_excess", mupc, -1.0, band=0.2, detect=0.7),
+            in_width("exponent with a readout of N^-1/2", "energy_excess", control, 0.05, band=0.2, detect=0.7),
         ]
 
     return climb(subject, problem, estimates)
@@ -150,9 +150,9 @@ def gradient_rate(subject: Subject, problem: ArchitectureProblem) -> Measurement
 
     def estimates(mupc: list[Observation], control: list[Observation]) -> list[Estimate]:
         return [
-            in_width("exponent of the gradient error", "relative", mupc, -0.9, band=0.2, detect=0.65),
+            in_width("exponent of the gradient error", "gradient_error", mupc, -0.9, band=0.2, detect=0.65),
             in_width("exponent of 1 - cos", "misalignment", mupc, -1.85, band=0.4, detect=1.2),
-            in_width("exponent with a readout of N^-1/2", "relative", control, 0.0, band=0.2, detect=0.65),
+            in_width("exponent with a readout of N^-1/2", "gradient_error", control, 0.0, band=0.2, detect=0.65),
         ]
 
     return climb(subject, problem, estimates)

@@ -1,4 +1,4 @@
-r"""Equilibrium: its energy, errors and bounds, in closed form where there is one, judged at certified activities."""
+r"""Laws of the equilibrium: its energy, errors and bounds, judged at certified activities."""
 
 from __future__ import annotations
 
@@ -85,14 +85,16 @@ def claimed_is_stationary(subject: Subject, problem: Problem) -> Measurement:
     tolerance = CLAIM[problem.dtype]
     rounding_gap = 0.5 * norm(_error_space_rounding(network, x, y, claimed.activities)) ** 2 / problem.batch
     allowance = tolerance * loss + 4 * rounding_gap
-    gap = certificate.mean_gap_bound
+    gap_bound = certificate.mean_gap_bound
     if not certificate.holds:
-        gap = 0.5 * float(np.mean(certificate.residual_norm**2))
-        if gap <= allowance:
+        gap_bound = 0.5 * float(np.mean(certificate.residual_norm**2))
+        if gap_bound <= allowance:
             return undecided("stationary, but the curvature gives no certificate", because=certificate.reason)
         if np.all(certificate.residual_norm**2 <= 2 * 1e-3 * max(loss, 1e-300)):
             return undecided("no certificate of equilibrium close enough", because=certificate.reason)
-    return Measurement(error=gap, allowance=allowance, details={"loss": loss, "certificate": certificate.reason[:60]})
+    return Measurement(
+        error=gap_bound, allowance=allowance, details={"loss": loss, "certificate": certificate.reason[:60]}
+    )
 
 
 law(
@@ -193,9 +195,9 @@ def energy_bounds(subject: Subject, problem: Problem) -> Measurement:
     loss = float(np.mean(oracle.sample_loss(network, y, output)))
     low, high = theory.energy_bounds(network, loss)
     loss_slack = rounding.loss_bound(network, y, output, rounding.prediction_bounds(network, x))
-    excess = max(low - energy, energy - high, 0.0)
+    violation = max(low - energy, energy - high, 0.0)
     return Measurement(
-        error=excess, allowance=slack + network.precision * loss_slack + theory_slack(network) * high,
+        error=violation, allowance=slack + network.precision * loss_slack + theory_slack(network) * high,
         details={"low": low, "energy": energy, "high": high},
     )  # fmt: skip
 
@@ -266,7 +268,7 @@ def never_below_the_minimum(subject: Subject, problem: Problem) -> Measurement:
         return undecided("inference diverged at this step size")
     energy = _energy(subject, network, x, y, z)
     exact = theory.equilibrium_energy(network, x, y)
-    gap = theory.certificate(network.astype("float64"), x.astype(float), y.astype(float), z).mean_gap_bound
-    slack = 2 * rounding.energy_bound(network, x, y, z) + theory_slack(network) * (exact + gap)
-    error = max(exact - energy, energy - exact - gap, 0.0)
-    return Measurement(error=error, allowance=slack, details={"energy": energy, "minimum": exact, "gap": gap})
+    gap_bound = theory.certificate(network.astype("float64"), x.astype(float), y.astype(float), z).mean_gap_bound
+    slack = 2 * rounding.energy_bound(network, x, y, z) + theory_slack(network) * (exact + gap_bound)
+    error = max(exact - energy, energy - exact - gap_bound, 0.0)
+    return Measurement(error=error, allowance=slack, details={"energy": energy, "minimum": exact, "gap": gap_bound})

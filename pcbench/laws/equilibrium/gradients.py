@@ -1,4 +1,4 @@
-r"""What the equilibrium depends on: the gradients of its energy, the output precision, and the loss it is taken of."""
+r"""Laws of the equilibrium's dependence on weights, output precision and loss."""
 
 from __future__ import annotations
 

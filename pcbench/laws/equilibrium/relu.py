@@ -1,4 +1,4 @@
-r"""ReLU equilibria sit on kinks: where inference comes to rest, the energy falls in no direction.
+r"""Law of ReLU equilibria: where inference comes to rest on kinks, the energy falls in no direction.
 
 Inference at a fixed step size does not end there; it chatters.  But a step is \(z^{k+1} = z^k - \eta g_k\) with the
 gradient \(g_k\) of the piece in which \(z^k\) lies, so for the weights \(w\) of a window, two means of H steps one

@@ -1,4 +1,4 @@
-r"""The coordinate check with a verdict: how activities, prediction errors, energies and updates scale with N and L.
+r"""Laws of the coordinate check: how activities, errors, energies and updates scale with width and depth.
 
 Plots of coordinate checks leave the judgement to the eye; here every exponent has an expectation and a band.  Under
 `mupc` with gradient descent at the rate \(\eta\gamma^2 N\), for linear residual networks at equilibrium:

@@ -1,4 +1,4 @@
-r"""The limit in nonlinear networks, in practice: energy and gradients at an equilibrium that is certified (W7).
+r"""Law of the limit in nonlinear networks, measured at certified equilibrium (W7).
 
 There is no theorem here; the rates of the linear case are found again when, and only when, inference has reached an
 equilibrium.  Each network counts with a local certificate of its own, for there may be several equilibria.
@@ -40,8 +40,8 @@ def nonlinear_rates_in_width(subject: Subject, problem: Problem) -> Measurement:
 
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
         return [
-            in_width("exponent of loss/F* - 1", "excess", seen, -1.0, band=0.2, detect=0.75),
-            in_width("exponent of the gradient error", "relative", seen, -1.0, band=0.2, detect=0.75),
+            in_width("exponent of loss/F* - 1", "energy_excess", seen, -1.0, band=0.2, detect=0.75),
+            in_width("exponent of the gradient error", "gradient_error", seen, -1.0, band=0.2, detect=0.75),
         ]
 
     return climb(subject, "nonlinear", problem, estimates)

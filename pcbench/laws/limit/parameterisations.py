@@ -1,4 +1,4 @@
-r"""The theorem on parameterisations: PC at equilibrium is stable and learns features where BP does (W6).
+r"""Law of parameterisations: predictive coding is stable and learns features where backpropagation does.
 
 Exponents are drawn from the line or region of a regime (`theory.stability`), with a random shift
 \(a + \theta, b - \theta, c - 2\theta\), which changes nothing.  Two updates are made by PC through the implementation

@@ -1,13 +1,13 @@
-r"""The limits of width and depth as rates: energy to loss, gradient to gradient, and controls that must not converge.
+r"""Laws of the limit as rates in width and depth, with controls that must not converge.
 
 Linear residual networks at certified equilibrium, one output, Gaussian weights.  With one output loss/F* is \(S\)
-itself, so its excess over 1 has the exact mean \(s\) of `theory.expected_excess` (W1): of order \(L/N\) under `mupc`,
-free of \(N\) under `ntp` and `sp`.
+itself, so the energy excess has the exact mean \(s\) of `theory.expected_trace_excess` (W1): of order \(L/N\) under
+`mupc`, free of \(N\) under `ntp` and `sp`.
 
 **Bands.** Exponents are fitted over \(N\) from about 16 to 320, where they differ from the limit's by up to 0.1
-(measured: -0.95 for the energy, -0.94 for the gradient, -1.92 for its direction).  The mean logarithm of the excess
-over \(s\) is \(-\tfrac12\) its variance, \(-3/N\), weighted here to -0.04.  A scaling wrong by \(\sqrt N\) moves an
-exponent by 0.5 or more.
+(measured: -0.95 for the energy, -0.94 for the gradient, -1.92 for its direction).  The mean logarithm of the energy
+excess over \(s\) is \(-\tfrac12\) its variance, \(-3/N\), weighted here to -0.04.  A scaling wrong by \(\sqrt N\) moves
+an exponent by 0.5 or more.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ def energy_rate_in_width(subject: Subject, problem: Problem) -> Measurement:
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
         mupc, ntp, sp = (under(name, seen) for name in (*CONTROLLED, "sp"))
         return [
-            in_width("exponent", "excess", mupc, -1.0),
+            in_width("exponent", "energy_excess", mupc, -1.0),
             level("log of excess over E[S]", _over_theory(mupc), weights=widths(mupc), band=0.1, detect=0.4),
-            in_width("exponent under ntp", "excess", ntp, 0.0),
+            in_width("exponent under ntp", "energy_excess", ntp, 0.0),
             level("log of excess over E[S], ntp", _over_theory(ntp), weights=widths(ntp), band=0.1, detect=0.4),
-            in_width("exponent under sp", "excess", sp, 0.0),
+            in_width("exponent under sp", "energy_excess", sp, 0.0),
         ]
 
     return climb(subject, "width", problem, estimates, parameterisations=(*CONTROLLED, "sp"))
@@ -102,8 +102,8 @@ def gradient_rate_in_width(subject: Subject, problem: Problem) -> Measurement:
         # Where S is s I the error is s/(1+s): 0.70 for L = 3, 0.84 for L = 5.
         away = [o.relative / (s / (1 + s)) for o in ntp for s in [theory.expected_excess_of(o.problem)]]
         return [
-            in_width("exponent", "relative", mupc, -1.0),
-            in_width("exponent under ntp", "relative", ntp, 0.0),
+            in_width("exponent", "gradient_error", mupc, -1.0),
+            in_width("exponent under ntp", "gradient_error", ntp, 0.0),
             level("log of error over s/(1+s), ntp", away, weights=widths(ntp), band=0.1, detect=0.3),
         ]
 
@@ -175,7 +175,7 @@ def gradient_rate_in_depth(subject: Subject, problem: Problem) -> Measurement:
     """From L = 3 to 24 the constant of L/N still grows: an exponent of 1.1."""
 
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
-        return [in_depth("exponent", "relative", seen, 1.1, band=0.25, detect=0.75)]
+        return [in_depth("exponent", "gradient_error", seen, 1.1, band=0.25, detect=0.75)]
 
     return climb(subject, "depth", problem, estimates)
 
@@ -198,7 +198,7 @@ def diagonal(subject: Subject, problem: Problem) -> Measurement:
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
         return [
             in_width("exponent of 1 - F*/loss", "deficit", seen, 0.2, band=0.25, detect=0.8),
-            in_width("exponent of the gradient error", "relative", seen, 0.0, band=0.25, detect=0.8),
+            in_width("exponent of the gradient error", "gradient_error", seen, 0.0, band=0.25, detect=0.8),
             level("log of 1 - F*/loss over 0.53", [o.deficit / 0.53 for o in seen], band=0.25, detect=0.8),
             level("log of the gradient error over 0.87", [o.relative / 0.87 for o in seen], band=0.25, detect=0.8),
         ]

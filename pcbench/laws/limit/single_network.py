@@ -1,12 +1,12 @@
-r"""The headline: energy to loss and gradient to gradient past depth, with controls that must not converge.
+r"""Laws of the limit on single networks: energy approaches loss, and gradients those of backpropagation.
 
 Stated at finite size with the constants of the theory, at certified equilibrium of linear residual nets.  With
-\(s\) from `theory.expected_excess`, \(F^* \approx \mathrm{loss}/(1 + s)\).  Under `mupc` \(s\) is \(L/N\) up to 1.72;
-under `ntp` and `sp` it does not fall with width.
+\(s\) from `theory.expected_trace_excess`, \(F^* \approx \mathrm{loss}/(1 + s)\).  Under `mupc` \(s\) is \(L/N\) up to
+1.72; under `ntp` and `sp` it does not fall with width.
 
 **Fluctuations.** For unit \(u\), \(u^\top(S - I)u = \sum_l \|J_l^\top u\|^2\).  The top term is \(\chi^2_N/N\) times
 its mean (relative variance \(2/N\)); passing down a residual layer adds relative variance \(4/(NL)\), over all layers
-at most \(4/N\).  So \(\log\) of the measured over the expected excess has variance at most \(6/N\), and
+at most \(4/N\).  So \(\log\) of the measured over the expected energy excess has variance at most \(6/N\), and
 \(10\sqrt{6/N}\) is granted: at ten standard deviations a false alarm is out of question, and at \(N \ge 128\) a lost
 \(\sqrt N\) is still far outside.  Exponents, constants and error rates are in `pcbench.laws.limit.rates`.
 """
@@ -71,7 +71,7 @@ def _excess(subject: Subject, problem: Problem) -> tuple[float, float] | None:
     depends_on=CLOSED_FORM,
 )
 def energy_converges(subject: Subject, problem: Problem) -> Measurement:
-    """The measured excess over the expected one on a logarithmic scale, and a control drawn with the same seed."""
+    """Measured over expected energy excess on a logarithmic scale, and a control drawn with the same seed."""
     measured = _excess(subject, problem)
     if measured is None:
         return undecided(NOT_CERTIFIED)

@@ -1,4 +1,4 @@
-r"""Training at \(N \gg L\): PC keeps to backpropagation, and both to the mean-field limit of infinite width (W8).
+r"""Laws of training at large width: predictive coding follows backpropagation and the mean-field limit (W8).
 
 Full-batch gradient descent at the rate \(\eta\gamma^2 N\) of `mupc`, PC's gradient at certified equilibrium in every
 update.  Under `ntp` the two part at every width.

@@ -1,4 +1,4 @@
-r"""What measurements share: the arrays of a problem, comparing within bounds, error growth along inference."""
+r"""Helpers of the laws: arrays of a problem, comparison within bounds, error growth along inference."""
 
 from __future__ import annotations
 

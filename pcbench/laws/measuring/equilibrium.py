@@ -1,4 +1,4 @@
-r"""Reaching equilibrium through an implementation, with a certificate; no law judges one without.
+r"""Reach an equilibrium through an implementation and certify it; no law judges one without a certificate.
 
 The activities are always the implementation's own: what its solver returns, or where its inference stays.
 """
@@ -24,8 +24,8 @@ LONG = 2000
 class Settled:
     """Activities of an implementation and the certificate of how far they are from equilibrium.
 
-    **Arguments:** `source` is how they were reached; `gap` bounds F - F* (mean over the batch), infinite without a
-    certificate.
+    **Arguments:** `source` is how they were reached; `gap_bound` bounds F - F* (mean over the batch), infinite without
+    a certificate.
     """
 
     activities: Activities
@@ -34,7 +34,7 @@ class Settled:
 
     @property
     def gap(self) -> float:
-        """The certified distance of the energy from its minimum."""
+        """The certified bound on how far the energy is above its minimum."""
         return self.certificate.mean_gap_bound
 
 

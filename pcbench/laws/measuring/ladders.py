@@ -1,4 +1,4 @@
-r"""The sizes at which limits are measured: ladders of widths, of depths, and of both together, drawn once a run.
+r"""Ladders of widths and depths at which the limit laws are measured, drawn once per run.
 
 All laws of a run climb the same ladders, because every size costs a compiled implementation a program of its own.  The
 first rung is a problem, which pins the whole ladder: a replayed law climbs the same one.

@@ -1,4 +1,4 @@
-r"""Statistical verdicts with stated error rates: is an estimate where theory says, and would it show if it were not?
+r"""Statistical tests with stated error rates for quantities estimated on random networks.
 
 An *estimate* comes with a half-width \(h\) at a tiny error probability \(\alpha\), from Student's t and the scatter of
 its own samples.  Theory puts the true value within a `band` \(\delta\) of what is expected (the finite-size correction
@@ -77,7 +77,7 @@ class Estimate:
 
 
 def looks() -> int:
-    """How often the statistical laws of the register may look at an estimate, all together."""
+    """The number of looks at estimates that the statistical laws may take, all together."""
     return len(STAGES) * sum(law.estimates for law in REGISTRY.values())
 
 

@@ -1,4 +1,4 @@
-r"""What an implementation shows of one random network at certified equilibrium, for the laws of the limits.
+r"""Measure wide random networks at certified equilibrium for the limit laws, and cache the results.
 
 Several laws look at the same networks from different sides, so what was observed of an implementation is kept while it
 lives.  Every quantity belongs to one set of weights: PC and backpropagation are compared at the same parameters, which
@@ -45,8 +45,8 @@ class Observation:
 
     **Arguments:**
 
-    - `excess`: \(\mathrm{loss}/F^* - 1\); `deficit`: \(1 - F^*/\mathrm{loss}\).
-    - `relative`: \(\|\nabla F^* - \nabla\mathrm{loss}\| / \|\nabla\mathrm{loss}\|\) over all layers.
+    - `energy_excess`: \(\mathrm{loss}/F^* - 1\); `deficit`: \(1 - F^*/\mathrm{loss}\).
+    - `gradient_error`: \(\|\nabla F^* - \nabla\mathrm{loss}\| / \|\nabla\mathrm{loss}\|\) over all layers.
     - `misalignment`: \(1 - \cos(\nabla F^*, \nabla\mathrm{loss})\), without cancellation.
     - `activities`: root mean square of the last hidden layer at equilibrium.
     - `errors`, `layer_energy`: root mean square of the hidden prediction errors over that of the output error, and mean
@@ -82,7 +82,7 @@ class Course:
 
 
 def remembered(subject: Subject, kind: str, problem: AnyProblem, make: Callable[[], Any]) -> Any:
-    """What `make` gives, kept for this implementation, kind of observation and problem."""
+    """The result of `make`, cached for this implementation, kind of observation and problem."""
     seen = _SEEN.setdefault(subject, {})
     key = kind, problem.line()
     if key not in seen:
@@ -200,12 +200,12 @@ def under(parameterisation: str | Exponents, seen: Sequence[Any]) -> list[Any]:
 
 
 def widths(seen: Sequence[Any]) -> list[int]:
-    """Their widths, which are also the weights of a fit: the variance of a logarithm falls as 1/N."""
+    """The widths of observations, also the weights of a fit: the variance of a logarithm falls as 1/N."""
     return [o.problem.width for o in seen]
 
 
 def depths(seen: Sequence[Any]) -> list[int]:
-    """Their depths."""
+    """The depths of observations."""
     return [o.problem.depth for o in seen]
 
 

@@ -60,7 +60,7 @@ class Dense:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Chain:
-    r"""A PCN of \(L\) layer functions; make one with `Chain.of`, which checks it.
+    r"""A PCN of \(L\) layer functions; make one with `Chain.from_layers`, which checks it.
 
     **Arguments:**
 

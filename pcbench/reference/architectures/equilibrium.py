@@ -27,7 +27,7 @@ def ravelled(arrays: Activities) -> jax.Array:
 
 
 def unravelled(vectors: jax.Array, like: Activities) -> Activities:
-    """The inverse of `ravelled` for arrays of the shapes of `like`."""
+    """The inverse of `ravel` for arrays of the shapes of `like`."""
     ends = np.cumsum([a.size // a.shape[0] for a in like])[:-1]
     return tuple(v.reshape(a.shape) for v, a in zip(jnp.split(vectors[0], ends, axis=-1), like, strict=True))
 

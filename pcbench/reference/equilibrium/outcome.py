@@ -1,4 +1,4 @@
-r"""What an equilibrium solver returns: activities, how good they are, and why it stopped; and the choice of solver.
+r"""Answer of an equilibrium solver: activities, certificate, and why it stopped; and the choice of solver.
 
 A solver never raises for a numerical reason: failure is a value of `Outcome`.
 """

@@ -49,7 +49,7 @@ def newton_step(network: PCN, v: jax.Array, output: jax.Array, target: jax.Array
 
 
 def start(network: PCN, output: jax.Array, target: jax.Array, M: jax.Array) -> tuple[jax.Array, jax.Array]:
-    r"""A `v` from which one Newton step ends at the minimiser, and its output by the linear model, `(batch, K)` both.
+    r"""A `v` from which one Newton step reaches the minimiser, and its output by the linear model, `(batch, K)` both.
 
     `output` is the output without errors.  For `mse` every `v` will do, for `ce` it is the minimiser.
     """

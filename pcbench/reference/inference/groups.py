@@ -1,4 +1,4 @@
-r"""A network and its activities cut into groups of neighbouring layers: the form in which inference works in place.
+r"""Networks and activities in groups of neighbouring layers, the form in which inference works in place.
 
 To a compiler a slice of an array is another array, and so is a stack of several.  A program that is given the weights
 as `(L-2, N, N)` and multiplies by eight groups of them holds them twice, and one that gives back activities as
@@ -69,7 +69,7 @@ class GroupedActivities(NamedTuple):
 
 
 def alone(group: Any) -> bool:
-    """Whether weights or activities of a group are those of a layer alone, which has no leading axis."""
+    """Whether the array of a group is that of a single layer, which has no leading axis."""
     return group.ndim == 2
 
 

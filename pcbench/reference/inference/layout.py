@@ -1,4 +1,4 @@
-r"""How the products of the hidden layers are laid out: into how many batched ones they go, and in which precision.
+r"""Into how many batched products the hidden layers are grouped, and in which precision they are computed.
 
 Within a step of inference the layers are independent of each other, so all of them can be one batched product, or one
 each, or anything between: `groups` batched products of neighbouring layers.

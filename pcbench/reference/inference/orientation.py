@@ -1,4 +1,4 @@
-r"""On which side of their product the weights of a layer stand, and whether a transposed copy of them is kept.
+r"""Choose on which side of a product the weights stand, and whether a transposed copy of them is kept.
 
 A step multiplies by the weights of a layer in both directions, \(\varphi(z)W^\top\) and \(\varepsilon W\), and a matrix
 product is not as fast in one as in the other: the kernels of XLA's CPU compiler first bring the second factor into an
@@ -69,7 +69,7 @@ def turned(array: Any, orientation: Orientation) -> jax.Array:
 
 
 def products(weights: jax.Array, tier: Tier, orientation: Orientation) -> tuple[Product, Product]:
-    r"""\(z \mapsto zW^\top\) and \(\varepsilon \mapsto \varepsilon W\), of arrays as `turned` gives them.
+    r"""\(z \mapsto zW^\top\) and \(\varepsilon \mapsto \varepsilon W\), of arrays as `orient` gives them.
 
     To be called once and outside the loop that multiplies: the copy is made here, and what the tier needs.
 

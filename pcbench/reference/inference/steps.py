@@ -113,7 +113,7 @@ def settle_grouped(
     tier: Tier = "highest",
     orientation: Orientation | None = None,
 ) -> GroupedActivities:
-    """`infer_grouped` as a program of its own.
+    """`infer_grouped` as a compiled program of its own.
 
     `settle_grouped.donating` is compiled for speed whatever its size and takes the buffers of `activities`, by keyword,
     for the answer, after which the caller's arrays are no more.  What it holds then is told in

@@ -53,14 +53,21 @@ def by_hand(network, x, y, rate, updates, optimiser):
         cosine = g @ reference / (np.linalg.norm(g) * size)
         excess = np.trace(theory.equilibrium_matrix(pc)) / pc.dims[-1] - 1 / pc.precision if network.linear else np.nan
         rows.append(
-            (oracle.loss(bp, x, y), oracle.loss(pc, x, y), energy, np.linalg.norm(g - reference) / size, cosine, excess)
+            (
+                oracle.loss(bp, x, y),
+                oracle.loss(pc, x, y),
+                energy,
+                np.linalg.norm(g - reference) / size,
+                cosine,
+                trace_excess,
+            )
         )
         bp = step(bp, oracle.backprop_gradients(bp, x, y), rate, moments[0], count)
         pc = step(pc, gradients, rate, moments[1], count)
     return np.array(rows).T
 
 
-MEASURED = ("bp_losses", "pc_losses", "energies", "gradient_errors", "cosines", "excesses")
+MEASURED = ("bp_losses", "pc_losses", "energies", "gradient_errors", "cosines", "trace_excesses")
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_the_products_alone_are_those_of_the_step(monkeypatch):
     network, *_ = speed_grid._case(point)
     for W in network.weights[1:-1]:
         np.testing.assert_allclose(W.T @ W, np.eye(4), atol=1e-6)
-    monkeypatch.setattr(speed_grid, "grouped", lambda network, batch: grouped(network, batch, 2))
+    monkeypatch.setattr(speed_grid, "group_layers", lambda network, batch: grouped(network, batch, 2))
     program = speed_grid._products_alone(point, network)
     start = [np.asarray(z) for z in program(0)]
     assert [z.shape for z in start] == [(2, 3, 4), (3, 3, 4)]

@@ -153,7 +153,7 @@ class NormalisationEpsilon(Patched):
         def inverse(variance, epsilon):
             value = 1 / (np.sqrt(variance.value) + epsilon)  # wrong: outside the root
             slope = -0.5 * value**2 / np.sqrt(np.maximum(variance.value, 1e-300))
-            return variance.becomes(value, variance.error, (variance, lambda d, e: (slope * d, e)))
+            return variance.derive(value, variance.error, (variance, lambda d, e: (slope * d, e)))
 
         return inverse
 
@@ -175,7 +175,7 @@ class SoftmaxBackwardAxis(Patched):
             def back(d, e):
                 return p * (d - np.sum(p * d, axis=axis, keepdims=True)), e  # wrong: axis
 
-            return logits.becomes(p, result.error, (logits, back))
+            return logits.derive(p, result.error, (logits, back))
 
         return softmax
 
@@ -205,7 +205,7 @@ class NotTransposed(Patched):
             result = right(z, kernel)
             turned = Rounded.exact(kernel.value[:, ::-1, ::-1], kernel.dtype)
             backward = right(z, turned)  # wrong: the kernel is turned around on the way back
-            return result.becomes(result.value, result.error, *backward.parents)
+            return result.derive(result.value, result.error, *backward.parents)
 
         return convolution
 

@@ -137,7 +137,7 @@ def test_long_inference_costs_the_adapter_programs_of_its_own(monkeypatch):
     problem = Problem(input_dim=2, width=3, depth=4, output_dim=3, batch=3, activation="tanh", seed=3)
     arrays = problem.network(), problem.input(), problem.target()
     short = reference.infer(*arrays, 5, 0.1).activities
-    before = {name: compilations(name) for name in ("_run", "settle_grouped", "feedforward")}
+    before = {name: compilations(name) for name in ("_run", "run_grouped", "feedforward")}
     monkeypatch.setattr("pcbench.adapters.reference._LONG", 1)
     reference.infer(*arrays, 5, 0.1)
     long = reference.infer(*arrays, 5, 0.1).activities
@@ -149,7 +149,7 @@ def test_long_inference_costs_the_adapter_programs_of_its_own(monkeypatch):
 
 
 def in_groups(problem: Problem, groups: int | None = None):
-    """A problem as `settle_grouped` takes it, on the device."""
+    """A problem as `run_grouped` takes it, on the device."""
     network = grouped(problem.network(), problem.batch, groups)
     z = grouped_activities(network, [jnp.array(a) for a in problem.activities()])
     real = np.dtype(problem.dtype).type

@@ -75,10 +75,10 @@ def test_the_adapter_copies_weights_for_many_steps_only():
     """If this fails, a call of one step of a large network takes as long as ten, or long inference gains nothing."""
     problem = Problem(input_dim=3, width=128, depth=4, output_dim=2, batch=8, activation="tanh", residual=True)
     pcn, network, x, y = compiled_for_speed(), problem.network(), problem.input(), problem.target()
-    before = compilations("settle_grouped")
+    before = compilations("run_grouped")
     for steps, programs in ((1, 1), (7, 1), (8, 2), (40, 2)):
         answer = pcn.infer(network, x, y, steps, ETA).activities
-        assert compilations("settle_grouped") - before == programs
+        assert compilations("run_grouped") - before == programs
         for z, expected in zip(answer, oracle.infer(network, x, y, steps, ETA), strict=True):
             np.testing.assert_allclose(z, expected, rtol=0, atol=1e-11)
 
