@@ -28,7 +28,7 @@ from pcbench.reference.gradients import activity_gradients_from, backpropagation
 from pcbench.reference.network import PCN
 
 TARGET = 60
-GAP = 1e-10
+LARGEST_RELATIVE_GAP_BOUND = 1e-10
 TOLERANCE = 4e-12  # of half the squared gradient: leaves room for a curvature of 0.04
 COLUMNS = ("activation", "N", "L", "evaluations", "gap bound / loss", "smallest curvature", "certified",
            "certificate evaluations", "seconds")  # fmt: skip
@@ -45,7 +45,7 @@ def problems(quick: bool) -> Iterator[Problem]:
                 )  # fmt: skip
 
 
-def measure(problem: Problem) -> tuple[EquilibriumState, float, float]:
+def measure_solver(problem: Problem) -> tuple[EquilibriumState, float, float]:
     """The solution, its gap bound over the loss, and the seconds of a second, compiled run."""
     network, input, target = PCN.from_network(problem.network()), problem.input(), problem.target()
     with jax.enable_x64(True):
@@ -66,7 +66,7 @@ def row(problem: Problem, state: EquilibriumState, relative_gap_bound: float, se
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def linear(quick: bool) -> bool:
+def linear_lines(quick: bool) -> bool:
     """The exact linear equilibrium at full size: seconds, seconds of a BP gradient, and stationarity; False if failed.
 
     Stationarity is the largest derivative of the energy over the largest prediction error, both per sample.
@@ -103,14 +103,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--linear", action="store_true", help="measure the exact solver of linear networks instead")
     options = parser.parse_args(arguments)
     if options.linear:
-        return int(not linear(options.quick))
+        return int(not linear_lines(options.quick))
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + " --- |" * len(COLUMNS))
     failed = False
     for problem in problems(options.quick):
-        state, bound, seconds = measure(problem)
+        state, bound, seconds = measure_solver(problem)
         print(row(problem, state, bound, seconds), flush=True)
-        if not state.certified or bound > GAP or state.evaluations > TARGET:
+        if not state.certified or bound > LARGEST_RELATIVE_GAP_BOUND or state.evaluations > TARGET:
             print(f"{problem.line()}: {state.evaluations} evaluations, {state.reason}", file=sys.stderr)
             failed = True
     return int(failed)

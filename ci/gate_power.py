@@ -27,7 +27,7 @@ from pcbench.cli.options import orderly_termination
 from pcbench.gate import pairs
 from pcbench.gate.outcome import Conformance
 from pcbench.gate.rows import Chosen, choose
-from pcbench.gate.sides import BODIES, LEAST_SECONDS, Bench
+from pcbench.gate.sides import BODIES, LEAST_SECONDS, Sides
 from pcbench.gate.signs import Plan, looks_between
 from pcbench.timing import harness, machine
 
@@ -48,14 +48,14 @@ def upper_bound(hits: int, trials: int, confidence: float = 0.95) -> float:
     return high
 
 
-class Benches:
+class SidesCache:
     """Prepared sides for every kind of comparison and row, made when first asked for."""
 
     def __init__(self, driver: harness.Harness, implementation: str, bodies: int) -> None:
         self._driver, self._name, self._bodies = driver, implementation, bodies
-        self._made: dict[tuple[str, str], tuple[Bench, Chosen]] = {}
+        self._made: dict[tuple[str, str], tuple[Sides, Chosen]] = {}
 
-    def of(self, kind: str, row: str) -> tuple[Bench, Chosen]:
+    def prepared_sides(self, kind: str, row: str) -> tuple[Sides, Chosen]:
         """The sides and the row, ready to be compared."""
         if (kind, row) not in self._made:
             attributes = {"base": "plain", "head": "slower" if kind == "planted" else "plain"}
@@ -66,7 +66,7 @@ class Benches:
                 for label, attribute in attributes.items()
             }
             chosen = choose([row])
-            prepared = Bench(harness=self._driver, sides=sides, chosen=chosen, bodies=self._bodies)
+            prepared = Sides(harness=self._driver, sides=sides, chosen=chosen, bodies=self._bodies)
             judged = Conformance(passed=True, conclusion="", dtypes=("float32", "float64"))
             prepared.prepare({"base": judged, "head": judged})
             if prepared.excluded:
@@ -75,10 +75,10 @@ class Benches:
         return self._made[kind, row]
 
 
-def trial(benches: Benches, plan: Plan, kind: str, number: int, seed: int) -> dict[str, Any]:
+def trial(benches: SidesCache, plan: Plan, kind: str, number: int, seed: int) -> dict[str, Any]:
     """One comparison, as a row of the report."""
     name = ROWS[number % len(ROWS)]
-    prepared, chosen = benches.of(kind, name)
+    prepared, chosen = benches.prepared_sides(kind, name)
     began = time.monotonic()
     (made,) = pairs.compare(prepared, chosen, plan, seed=seed * 10_000 + number, calibration=0)
     return {
@@ -173,8 +173,8 @@ def main(arguments: list[str] | None = None) -> int:
     # In turns, so that a quiet or a busy hour is shared between both kinds.
     wanted = sorted([("aa", n) for n in range(options.aa)] + [("planted", n) for n in range(options.planted)],
                     key=lambda item: item[1] / max(1, options.aa if item[0] == "aa" else options.planted))  # fmt: skip
-    with orderly_termination(), harness.harness(timeout=120.0, clock=options.clock) as driver:
-        benches = Benches(driver, options.implementation, options.bodies)
+    with orderly_termination(), harness.open_harness(timeout=120.0, clock=options.clock) as driver:
+        benches = SidesCache(driver, options.implementation, options.bodies)
         for kind, number in wanted:
             if (kind, number) in done:
                 continue

@@ -69,7 +69,7 @@ def cells() -> tuple[list[Point], list[tuple[Point, str]]]:
     return wanted, left_out
 
 
-def missed(rows: Iterable[Row]) -> list[str]:
+def missed_targets(rows: Iterable[Row]) -> list[str]:
     """The targets that some cell misses, in words."""
     found = []
     for row in rows:
@@ -94,14 +94,16 @@ def main(arguments: list[str] | None = None) -> int:
     todo, left_out = cells()
     table = place / "gpu-speed.csv"
     rows = run_sweep(Hurried(options.seconds), todo, table, display=choose(Console(stderr=True)), name="cells")
-    (place / "gpu-speed.md").write_text(speed_report.markdown(rows, left_out, [], speed_grid.where()), encoding="utf-8")
+    (place / "gpu-speed.md").write_text(
+        speed_report.markdown(rows, left_out, [], speed_grid.run_conditions()), encoding="utf-8"
+    )
     print(f"{len(todo)} cells, {len(todo) - len({_cell(r) for r in rows})} not measured; wrote {table}")
     if failures_path(table).exists():
         print(f"not measured, with the reasons: {failures_path(table)}", file=sys.stderr)
     if jax.default_backend() == "cpu":
         print("no GPU here: the path was run, its targets are not for a CPU")
         return 0
-    problems = missed(rows)
+    problems = missed_targets(rows)
     for problem in problems:
         print(problem, file=sys.stderr)
     return int(bool(problems))

@@ -44,12 +44,14 @@ TOUCHED = ("pcbench/reference", "pcbench/adapters/reference.py")
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, merge and publish."""
-    options = parsed(arguments)
-    commits = [git("rev-parse", "--verify", f"{name}^{{commit}}") for name in options.sha] or chosen(options.commits)
+    options = parse_arguments(arguments)
+    commits = [git("rev-parse", "--verify", f"{name}^{{commit}}") for name in options.sha] or choose_commits(
+        options.commits
+    )
     made = asv_machine()
     name = options.machine or machine.name(made)
     failed = False
-    with tempfile.TemporaryDirectory(prefix="pcbench-history-") as scratch, harnesses.harness() as driver:
+    with tempfile.TemporaryDirectory(prefix="pcbench-history-") as scratch, harnesses.open_harness() as driver:
         place = Path(scratch)
         specs = {sha: spec_of(sha, place / "commits", driver) for sha in commits}
         rounds: list[Path] = []
@@ -74,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     return int(failed or code != 0)
 
 
-def parsed(arguments: list[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sha", nargs="*", help="commits to benchmark (default: some that changed the reference)")
@@ -96,7 +98,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def chosen(count: int) -> list[str]:
+def choose_commits(count: int) -> list[str]:
     """`count` evenly spaced commits of the main line that changed the reference, the newest last."""
     found = git("rev-list", "--first-parent", "--reverse", "HEAD", "--", *TOUCHED).split()
     found = [sha for sha in found if git("ls-tree", "--name-only", sha, "--", TOUCHED[1])]  # before it, no protocol
@@ -166,11 +168,11 @@ def median(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         found = [run["results"][benchmark][place] for run in runs if benchmark in run["results"]]
         several = [values for values in found if values is not None]
         if several:
-            row[place] = [_middle(values) for values in zip(*several, strict=True)]
+            row[place] = [_median(values) for values in zip(*several, strict=True)]
     return merged
 
 
-def _middle(values: Sequence[float | None]) -> float | None:
+def _median(values: Sequence[float | None]) -> float | None:
     numbers = [v for v in values if v is not None and v == v]
     return statistics.median(numbers) if numbers else values[0]
 

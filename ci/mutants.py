@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pcbench.properties import judge, replay
+from pcbench.properties import judge_group, measure_problem
 from pcbench.properties.judge import as_worst, describe
 
 from pcbench.adapters.numpy import NumpyPCN
@@ -76,7 +76,7 @@ class Row:
     asked: dict[str, list[str]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def with_outcome(self, *outcomes: str) -> list[str]:
+    def laws_with(self, *outcomes: str) -> list[str]:
         """The laws with one of these outcomes, in the order of the registry."""
         return [law for law in REGISTRY if self.outcomes.get(law) in outcomes]
 
@@ -95,14 +95,14 @@ class Journal:
         for source in sorted((ROOT / "tests" / "mutants").glob("*.py")):
             digest.update(source.read_bytes())
         with path.open("a+b") as file:
-            header, *rows = json_lines.resumed(file) or [None]
+            header, *rows = json_lines.resume(file) or [None]
             if header == digest.hexdigest():
                 self._rows = {task: Row(**row) for task, row in rows}
             else:
                 file.truncate(0)
                 json_lines.append(file, digest.hexdigest())
 
-    def known(self, task: tuple[Any, ...]) -> Row | None:
+    def find(self, task: tuple[Any, ...]) -> Row | None:
         """The row of this task if it has been made before."""
         return self._rows.get(self._name(task))
 
@@ -122,7 +122,7 @@ class Journal:
 # ---- judging, in a process of its own -----------------------------------------------------------------------------
 
 
-def catalogue() -> Any:
+def mutants_package() -> Any:
     """The package of mutants, which lives with the tests."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
@@ -131,25 +131,25 @@ def catalogue() -> Any:
 
 def factory(name: str) -> Callable[[], Any]:
     """A mutant or an odd variant by name."""
-    package = catalogue()
+    package = mutants_package()
     return (package.MUTANTS.get(name) or package.ODD[name]).factory
 
 
 def control_of(law: Law) -> type:
     """The unmodified implementation of the kind of network that a law judges."""
-    return NumpyPCN if law.domain.kind == "mlp" else catalogue().PlainArchitectures
+    return NumpyPCN if law.domain.kind == "mlp" else mutants_package().PlainArchitectures
 
 
 def base_of(cls: Any) -> type | None:
     """The unmodified implementation that a class is a subclass of."""
-    bases = (NumpyPCN, catalogue().PlainArchitectures)
+    bases = (NumpyPCN, mutants_package().PlainArchitectures)
     return next((b for b in bases if isinstance(cls, type) and issubclass(cls, b)), None)
 
 
-def traced(called: set[str], base: type = NumpyPCN) -> type:
+def tracing_class(called: set[str], base: type = NumpyPCN) -> type:
     """An unmodified implementation noting the names of the methods that are called."""
 
-    def noting(name: str, method: Any) -> Any:
+    def wrap_method(name: str, method: Any) -> Any:
         @functools.wraps(method)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             called.add(name)
@@ -157,7 +157,7 @@ def traced(called: set[str], base: type = NumpyPCN) -> type:
 
         return wrapper
 
-    methods = {name: noting(name, value) for name, value in vars(base).items() if callable(value)}
+    methods = {name: wrap_method(name, value) for name, value in vars(base).items() if callable(value)}
     return type("Traced", (base,), methods)
 
 
@@ -174,7 +174,7 @@ def changed_methods(cls: Any) -> set[str] | None:
 def draws_alike(implementation: Any) -> bool:
     """Whether laws draw the same problems for an implementation as for the control, which its capabilities decide."""
     silent = {"reports_energy": False, "reports_gradients": False}
-    controls = (NumpyPCN, catalogue().PlainArchitectures)
+    controls = (NumpyPCN, mutants_package().PlainArchitectures)
     capabilities = replace(implementation.manifest.capabilities, **silent)
     return any(capabilities == control.manifest.capabilities for control in controls)
 
@@ -195,40 +195,40 @@ def verdict_of_drawn(
     law does within a group.
     """
 
-    def noted(subject: Subject, problem: AnyProblem) -> Measurement:
+    def measure_noting(subject: Subject, problem: AnyProblem) -> Measurement:
         asked.append(problem.line())
         return law.measure(subject, problem)
 
     if name == "control":
-        subject = catalogue().register.subject_of(traced(called, control_of(law)))
+        subject = mutants_package().register.subject_of(tracing_class(called, control_of(law)))
     elif worker:
         subject = through_worker(name)
     else:
-        subject = catalogue().register.subject_of(factory(name))
+        subject = mutants_package().register.subject_of(factory(name))
     parts = []
-    missing = law.missing(subject)
+    missing = law.not_applicable_reason(subject)
     if missing:
         subject.close()
         return Verdict(law=law.id, outcome="not-applicable", message=missing)
     try:
-        for group in [ladders.home(law.ladder, how.groups)] if law.ladder else range(how.groups):
-            parts.append(judge(replace(law, measure=noted), subject, how, seed, group))
+        for group in [ladders.home_group(law.ladder, how.groups)] if law.ladder else range(how.groups):
+            parts.append(judge_group(replace(law, measure=measure_noting), subject, how, seed, group))
             if parts[-1].outcome in BROKEN:
                 break
     finally:
         subject.close()
-    return merge(law.id, parts, how.needed(law.ladder))
+    return merge(law.id, parts, how.needed_examples(law.ladder))
 
 
 def verdict_of_asked(name: str, law: Law, how: Profile, asked: list[str]) -> Verdict:
     """The verdict on given problems, until the first failure."""
-    subject, examples = catalogue().register.subject_of(factory(name)), 0
-    missing = law.missing(subject)
+    subject, examples = mutants_package().register.subject_of(factory(name)), 0
+    missing = law.not_applicable_reason(subject)
     if missing:
         return Verdict(law=law.id, outcome="not-applicable", message=missing)
     for line in asked:
         try:
-            measurement = replay(law, subject, problem_from_line(line))
+            measurement = measure_problem(law, subject, problem_from_line(line))
         except ImplementationError as error:
             return Verdict(law=law.id, outcome="error", message=str(error), failure=Worst(problem=line))
         if measurement.failed:
@@ -236,7 +236,7 @@ def verdict_of_asked(name: str, law: Law, how: Profile, asked: list[str]) -> Ver
             return Verdict(law=law.id, outcome="fail", failure=worst, message=describe(measurement))
         examples += measurement.inconclusive is None
     return Verdict(
-        law=law.id, outcome="pass" if examples >= how.needed(law.ladder) else "inconclusive", examples=examples
+        law=law.id, outcome="pass" if examples >= how.needed_examples(law.ladder) else "inconclusive", examples=examples
     )
 
 
@@ -245,17 +245,17 @@ def remember_arrays() -> None:
     for name in ("normals", "matrices"):
         original = getattr(arrays, name)
         if "remembers" not in vars(original):
-            setattr(arrays, name, _remembering(original))
+            setattr(arrays, name, _memoise(original))
 
 
-def _remembering(draw: Callable[..., Any]) -> Callable[..., Any]:
+def _memoise(draw: Callable[..., Any]) -> Callable[..., Any]:
     kept = functools.lru_cache(20000)(draw)
 
-    def drawn(*arguments: Any) -> Any:
+    def cached_draw(*arguments: Any) -> Any:
         return kept(*(tuple(a) if isinstance(a, list) else a for a in arguments))
 
-    vars(drawn)["remembers"] = True
-    return drawn
+    vars(cached_draw)["remembers"] = True
+    return cached_draw
 
 
 def judge_row(name: str, laws: Mapping[str, list[str] | None], how: Profile, seed: int, worker: bool = False) -> Row:
@@ -299,10 +299,10 @@ def end_with_the_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def in_processes(workers: int, tasks: list[tuple[Any, ...]], journal: Journal) -> Iterable[Row]:
+def judge_in_processes(workers: int, tasks: list[tuple[Any, ...]], journal: Journal) -> Iterable[Row]:
     """`judge_row` of every task as it ends, in so many processes, or in this one for 0."""
-    yield from filter(None, map(journal.known, tasks))
-    tasks = [task for task in tasks if journal.known(task) is None]
+    yield from filter(None, map(journal.find, tasks))
+    tasks = [task for task in tasks if journal.find(task) is None]
     if workers < 1:
         yield from (journal.add(task, judge_row(*task)) for task in tasks)
         return
@@ -321,7 +321,7 @@ def laws_of(kind: str) -> list[str]:
 
 def names_of(kind: str) -> list[str]:
     """The mutants and odd variants that are MLPs, or those that are not."""
-    package = catalogue()
+    package = mutants_package()
     others = [n for n in (*package.MUTANTS, *package.ODD) if base_of(factory(n)) is package.PlainArchitectures]
     return [n for n in (*package.MUTANTS, *package.ODD) if (n in others) == (kind != "mlp")]
 
@@ -329,7 +329,7 @@ def names_of(kind: str) -> list[str]:
 def run_control(kind: str, how: Profile, seed: int, workers: int, journal: Journal) -> Row:
     """Every law of a kind on the unmodified implementation, with the methods it called."""
     control = Row("control")
-    for part in in_processes(workers, [("control", {law: None}, how, seed) for law in laws_of(kind)], journal):
+    for part in judge_in_processes(workers, [("control", {law: None}, how, seed) for law in laws_of(kind)], journal):
         for name in ("outcomes", "problems", "messages", "calls", "asked", "seconds"):
             getattr(control, name).update(getattr(part, name))
     return control
@@ -348,14 +348,14 @@ def run_all(names: list[str], control: Row, how: Profile, seed: int, workers: in
         }
         tasks.append((name, laws, how, seed))
     # Mutants before variants, and the longest first, so that no process waits at the end.
-    tasks.sort(key=lambda task: (task[0] in catalogue().ODD, None not in task[1].values(), -len(task[1])))
-    rows, mutants = [], catalogue().MUTANTS
-    for count, row in enumerate(in_processes(workers, tasks, journal), start=1):
+    tasks.sort(key=lambda task: (task[0] in mutants_package().ODD, None not in task[1].values(), -len(task[1])))
+    rows, mutants = [], mutants_package().MUTANTS
+    for count, row in enumerate(judge_in_processes(workers, tasks, journal), start=1):
         for law in control.outcomes:
             row.outcomes.setdefault(law, "untouched")
         rows.append(row)
-        killed = row.with_outcome("fail")
-        alarms = row.with_outcome("fail", "contract", "error", "timeout")
+        killed = row.laws_with("fail")
+        alarms = row.laws_with("fail", "contract", "error", "timeout")
         said = f"killed by {len(killed)} laws" if row.name in mutants else "odd: " + (", ".join(alarms) or "passes")
         print(f"[{count}/{len(tasks)}] {row.name:40s} {said}, {sum(row.seconds.values()):.1f} s", flush=True)
     return sorted(rows, key=lambda row: names.index(row.name))
@@ -363,15 +363,13 @@ def run_all(names: list[str], control: Row, how: Profile, seed: int, workers: in
 
 def run_named(names: list[str], kind: str, how: Profile, seed: int, workers: int, worker: bool) -> int:
     """Every mutant by the laws that it names, on problems drawn for it; the exit code."""
-    mutants = {name: m for name, m in catalogue().MUTANTS.items() if name in names}
+    mutants = {name: m for name, m in mutants_package().MUTANTS.items() if name in names}
     tasks = [(name, dict.fromkeys(m.expected), how, seed, worker) for name, m in mutants.items()]
     killing, survived = set[str](), list[str]()
-    for count, row in enumerate(in_processes(workers, tasks, Journal(None, {})), start=1):
-        killing |= set(row.with_outcome("fail"))
+    for count, row in enumerate(judge_in_processes(workers, tasks, Journal(None, {})), start=1):
+        killing |= set(row.laws_with("fail"))
         survived += [f"{row.name} survives {law}: {out}" for law, out in row.outcomes.items() if out != "fail"]
-        print(
-            f"[{count}/{len(tasks)}] {row.name:40s} {len(row.with_outcome('fail'))} of {len(row.outcomes)}", flush=True
-        )
+        print(f"[{count}/{len(tasks)}] {row.name:40s} {len(row.laws_with('fail'))} of {len(row.outcomes)}", flush=True)
     idle = [law for law in laws_of(kind) if law not in killing]
     print(
         "\n".join([*survived, *(f"law {law} kills nothing" for law in idle)])
@@ -382,21 +380,21 @@ def run_named(names: list[str], kind: str, how: Profile, seed: int, workers: int
 
 def complaints(control: Row, rows: list[Row], complete: bool) -> list[str]:
     """Everything that makes the run fail, one sentence each."""
-    package, found = catalogue(), []
-    for law in control.with_outcome(*BROKEN, "contract"):
+    package, found = mutants_package(), []
+    for law in control.laws_with(*BROKEN, "contract"):
         found.append(f"control fails {law}: {control.messages[law]} on {control.problems[law]}")
     kills: dict[str, list[str]] = {law: [] for law in control.outcomes}
     for row in rows:
-        void = row.with_outcome("error", "timeout")
+        void = row.laws_with("error", "timeout")
         if row.name in package.ODD:
-            for law in (*row.with_outcome("fail", "contract"), *void):
+            for law in (*row.laws_with("fail", "contract"), *void):
                 found.append(f"correct variant {row.name} fails {law}: {row.messages[law]} on {row.problems[law]}")
             continue
-        for law in row.with_outcome("fail"):
+        for law in row.laws_with("fail"):
             kills[law].append(row.name)
         for law in void:
             found.append(f"mutant {row.name} is void for {law}: {row.messages[law]}")
-        if not row.with_outcome("fail"):
+        if not row.laws_with("fail"):
             found.append(f"mutant {row.name} survives")
         for law in package.MUTANTS[row.name].expected:
             if row.outcomes[law] != "fail":
@@ -411,12 +409,12 @@ def complaints(control: Row, rows: list[Row], complete: bool) -> list[str]:
 
 def as_data(kind: str, control: Row, rows: list[Row], how: Profile, seed: int) -> dict[str, Any]:
     """The kill matrix as plain data; nothing in it depends on the machine's speed."""
-    package = catalogue()
+    package = mutants_package()
     mutants = [row for row in rows if row.name in package.MUTANTS]
     laws = {}
     for law in (law for law in REGISTRY if law in control.outcomes):
         killed = [row.name for row in mutants if row.outcomes[law] == "fail"]
-        alone = [row.name for row in mutants if row.with_outcome("fail") == [law]]
+        alone = [row.name for row in mutants if row.laws_with("fail") == [law]]
         laws[law] = {"kills": len(killed), "exclusive": alone, "killed": killed, "control": control.outcomes[law]}
     return {
         "kind": kind,
@@ -428,18 +426,18 @@ def as_data(kind: str, control: Row, rows: list[Row], how: Profile, seed: int) -
             row.name: {
                 "description": package.MUTANTS[row.name].description,
                 "expected": list(package.MUTANTS[row.name].expected),
-                "killed_by": row.with_outcome("fail"),
-                "inconclusive": row.with_outcome("inconclusive"),
+                "killed_by": row.laws_with("fail"),
+                "inconclusive": row.laws_with("inconclusive"),
             }
             for row in mutants
         },
         "odd": {
             row.name: {
                 "description": package.ODD[row.name].description,
-                "failed": row.with_outcome("fail", "contract", "error", "timeout"),
-                "passed": len(row.with_outcome("pass", "untouched")),
-                "inconclusive": row.with_outcome("inconclusive"),
-                "not_applicable": len(row.with_outcome("not-applicable")),
+                "failed": row.laws_with("fail", "contract", "error", "timeout"),
+                "passed": len(row.laws_with("pass", "untouched")),
+                "inconclusive": row.laws_with("inconclusive"),
+                "not_applicable": len(row.laws_with("not-applicable")),
             }
             for row in rows
             if row.name in package.ODD
@@ -541,7 +539,7 @@ def main(arguments: list[str] | None = None) -> int:
         return run_named(names, options.kind, how, options.seed, options.workers, options.through_worker)
     journal = Journal(options.journal, {"kind": options.kind, "profile": asdict(how), "seed": options.seed})
     control = run_control(options.kind, how, options.seed, options.workers, journal)
-    print(f"control: {len(control.with_outcome('pass'))} laws pass, {sum(control.seconds.values()):.0f} s", flush=True)
+    print(f"control: {len(control.laws_with('pass'))} laws pass, {sum(control.seconds.values()):.0f} s", flush=True)
     for law in sorted(control.seconds, key=lambda law: -control.seconds[law])[:10]:
         print(f"    {law:50s} {control.seconds[law]:.1f} s", flush=True)
     broken = complaints(control, [], False)
@@ -553,7 +551,7 @@ def main(arguments: list[str] | None = None) -> int:
     found = complaints(control, rows, complete=not options.only)
     if options.only:
         for row in rows:
-            print(f"{row.name}: killed by {', '.join(row.with_outcome('fail')) or 'no law'}")
+            print(f"{row.name}: killed by {', '.join(row.laws_with('fail')) or 'no law'}")
     else:
         data = as_data(options.kind, control, rows, how, options.seed)
         options.output.mkdir(parents=True, exist_ok=True)

@@ -56,25 +56,25 @@ class Planted:
         return answer
 
 
-def _of(name: str, more: float) -> Planted:
+def _plant(name: str, more: float) -> Planted:
     return Planted(load(f"pcbench.adapters.{name}:implementation"), more)
 
 
 def numpy_plain() -> Planted:
     """The plain NumPy network."""
-    return _of("numpy", 0.0)
+    return _plant("numpy", 0.0)
 
 
 def numpy_slower() -> Planted:
     """The plain NumPy network with a fifth more work."""
-    return _of("numpy", FRACTION)
+    return _plant("numpy", FRACTION)
 
 
 def reference_plain() -> Planted:
     """The JAX reference."""
-    return _of("reference", 0.0)
+    return _plant("reference", 0.0)
 
 
 def reference_slower() -> Planted:
     """The JAX reference with a fifth more work."""
-    return _of("reference", FRACTION)
+    return _plant("reference", FRACTION)

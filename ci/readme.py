@@ -105,7 +105,7 @@ def parts(page: str) -> list[Part]:
     return sorted(found, key=lambda part: part.start)
 
 
-def unaccounted(page: str) -> list[str]:
+def unaccounted_blocks(page: str) -> list[str]:
     """Shell blocks that are neither run nor marked as not to be run."""
     return [p.text for p in parts(page) if p.language == "sh" and p.mark not in ("run", "not run", "ci")]
 
@@ -144,12 +144,12 @@ def run_block(block: Part, directory: Path, problems: list[str]) -> str:
     return output
 
 
-def shortened(output: str, pattern: str) -> str:
+def matching_lines(output: str, pattern: str) -> str:
     """The lines that match, without spaces at their ends."""
     return "".join(line.rstrip() + "\n" for line in output.splitlines() if re.search(pattern, line))
 
 
-def masked(text: str) -> list[str]:
+def mask_lines(text: str) -> list[str]:
     """The lines with what differs between machines taken out: spaces, rules, and numbers that are no counts."""
     result = []
     for line in text.strip().splitlines():
@@ -161,10 +161,10 @@ def masked(text: str) -> list[str]:
 # ---- pages ----------------------------------------------------------------------------------------------------------
 
 
-def process(page: str, scratch: Path, *, commands: bool) -> Checked:
+def process_readme(page: str, scratch: Path, *, commands: bool) -> Checked:
     """Write the parts of one page anew, running its commands in `scratch` if `commands`."""
     stale: list[str] = []
-    problems = [f"a shell block is neither run nor excused:\n{text}" for text in unaccounted(page)]
+    problems = [f"a shell block is neither run nor excused:\n{text}" for text in unaccounted_blocks(page)]
     result, at, output = "", 0, ""
     for part in parts(page):
         new, same = None, True
@@ -173,8 +173,8 @@ def process(page: str, scratch: Path, *, commands: bool) -> Checked:
         elif part.mark == "run" and commands:
             output = run_block(part, scratch, problems)
         elif part.mark == "output" and commands:
-            new = shortened(output, part.argument)
-            same = masked(new) == masked(part.text) and bool(new)
+            new = matching_lines(output, part.argument)
+            same = mask_lines(new) == mask_lines(part.text) and bool(new)
         elif part.mark == "generated" and part.argument in TABLES:
             new = "\n" + TABLES[part.argument]() + "\n"
             same = new == part.text
@@ -215,7 +215,7 @@ def main() -> int:
         for path in pages():
             name, before = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
             print(name, flush=True)
-            now = process(before, Path(scratch), commands=not options.tables)
+            now = process_readme(before, Path(scratch), commands=not options.tables)
             untrue += [f"{name}: {problem}" for problem in now.problems]
             if options.check:
                 untrue += [f"{name}: {part}" for part in now.stale]

@@ -295,7 +295,7 @@ def worker_cost() -> str:
 
 def exponents() -> str:
     """The exponents of the committed run of `pcbench scaling`, a row a network."""
-    from pcbench.experiments.scaling.exponents import DISTANCES, ERROR, GAP, MISS
+    from pcbench.experiments.scaling.exponents import DISTANCES, ENERGY_EXCESS, ERROR, MISS
     from pcbench.output.table import read_rows
 
     found: dict[str, dict[str, str]] = {}
@@ -303,10 +303,15 @@ def exponents() -> str:
         found.setdefault(row["network"], {})[row["quantity"]] = (
             f"{row['measured']:.2f}\u00a0±\u00a0{row['interval']:.2f}"
         )
-    lines = [_row("exponent of N, 95 % interval", *map(_escaped, (GAP, ERROR, MISS))), _row("---", "---", "---", "---")]
+    lines = [
+        _row("exponent of N, 95 % interval", *map(_escaped, (ENERGY_EXCESS, ERROR, MISS))),
+        _row("---", "---", "---", "---"),
+    ]
     lines.append(_row("theory", "-1", "-1", "-2"))
     training = found.pop("linear, residual, in training", {})
-    lines += [_row(network, *(values.get(q, "") for q in (GAP, ERROR, MISS))) for network, values in found.items()]
+    lines += [
+        _row(network, *(values.get(q, "") for q in (ENERGY_EXCESS, ERROR, MISS))) for network, values in found.items()
+    ]
     said = ", ".join(f"{name} {training[name]} (theory {theory:g})" for name, theory in DISTANCES if name in training)
     return "".join(lines) + (f"\nLosses in training, largest distance: {said}.\n" if said else "")
 

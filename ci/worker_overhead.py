@@ -41,7 +41,7 @@ LARGE = (
 CALLS = 200
 
 
-def drawn(subject: Subject, seed: int) -> list[Problem]:
+def draw_problems(subject: Subject, seed: int) -> list[Problem]:
     """One problem of every shape that the standard profile draws for the law of the energy."""
     domain, capabilities = REGISTRY["energy.matches-definition"].domain, subject.manifest.capabilities
     chosen = strategies.configurations(domain, capabilities, seed, PROFILES["standard"].shapes)
@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     machine.pin_to_cpu(os.getpid(), 0, len(machine.available_cpus()))
     with WorkerClient(adapters.resolve(options.implementation), options.python) as client:
         subject = Subject(client)
-        problems = drawn(subject, options.seed)
+        problems = draw_problems(subject, options.seed)
         for problem in (*problems, *LARGE):
             measured = overheads(client, subject, problem, options.calls if problem not in LARGE else 20)
             sent = sum(np.asarray(z).nbytes for z in problem.activities())

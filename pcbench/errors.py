@@ -78,7 +78,7 @@ def rebuild(name: str, message: str, detail: str = "") -> PcbenchError:
     return cls(message, detail) if issubclass(cls, (AdapterError, WorkerCrashError)) else cls(message)
 
 
-def told(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """The message, and below it the end of the traceback or of what the implementation printed, if there is any."""
     tail = str(getattr(error, "stderr", "") or getattr(error, "traceback", "") or "").strip().splitlines()[-12:]
     return "\n".join([str(error), *(f"  | {line}" for line in tail)])

@@ -93,12 +93,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     own = session.config.stash.get(_OWN, None)
     if own is None:
         return
-    from pcbench.errors import PcbenchError, told
+    from pcbench.errors import PcbenchError, error_text
 
     try:
         own.start()
     except PcbenchError as error:
-        raise pytest.UsageError(f"--pcn: {told(error)}") from None
+        raise pytest.UsageError(f"--pcn: {error_text(error)}") from None
     if _is_xdist_controller(session.config):
         own.close()  # it was started for its manifest; the workers have their own
 
@@ -225,13 +225,13 @@ class LawCollector(pytest.Collector):
     def collect(self) -> Sequence[pytest.Item]:
         """One item for each law; an implementation that does not start is one error here, and not one for each law."""
         if self._conformance is not None and self.judging is None:
-            from pcbench.errors import PcbenchError, told
+            from pcbench.errors import PcbenchError, error_text
 
             try:
                 judging = _session(self.config, self._conformance, self.path.parent)
                 judging.start()
             except PcbenchError as error:
-                raise self.CollectError(f"pcbench: {told(error)}") from None
+                raise self.CollectError(f"pcbench: {error_text(error)}") from None
             self.judging = judging
         assert self.judging is not None
         return [LawItem.from_parent(self, name=law, judging=self.judging) for law in self.judging.plan.laws]

@@ -4,6 +4,6 @@ A property states nothing of its own: it draws problems from a law's domain (`pc
 measure them (`pcbench.laws`).  This directory is `pcbench.properties` once installed.
 """
 
-from pcbench.properties.judge import judge as judge
+from pcbench.properties.judge import judge_group as judge_group
+from pcbench.properties.judge import measure_problem as measure_problem
 from pcbench.properties.judge import property_test as property_test
-from pcbench.properties.judge import replay as replay

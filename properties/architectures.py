@@ -45,14 +45,14 @@ def share(chosen: Sequence[ArchitectureProblem], group: int, groups: int) -> tup
 def _settings(domain: Domain, capabilities: Capabilities, index: int, offset: int) -> dict[str, Any]:
     """What a program depends on beside sizes; the fourth network is in float32 where the law and the claim allow it."""
 
-    def turn(wanted: Sequence[str], claimed: Sequence[str], number: int) -> str:
+    def pick(wanted: Sequence[str], claimed: Sequence[str], number: int) -> str:
         both = [v for v in wanted if v in claimed]
         return both[number % len(both)]
 
     dtypes = [d for d in domain.dtypes if d in capabilities.dtypes]
     return {
-        "activation": turn(domain.activations, capabilities.activations, index + offset),
-        "loss": turn(domain.losses, capabilities.losses, index // 2),
+        "activation": pick(domain.activations, capabilities.activations, index + offset),
+        "loss": pick(domain.losses, capabilities.losses, index // 2),
         "dtype": "float32" if "float32" in dtypes and (index % 4 == 3 or len(dtypes) == 1) else dtypes[0],
     }
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, reject, seed, settings, target
 from hypothesis.errors import Flaky, Unsatisfiable
 from pcbench.properties import architectures as architecture_strategies
 from pcbench.properties import mlp as strategies
-from pcbench.properties.reduce import reduce
+from pcbench.properties.reduce import reduce_problem
 
 from pcbench.errors import ContractError, ImplementationError, NotFiniteError, TheoryError, WorkerTimeoutError
 from pcbench.laws.law import Law, Measurement
@@ -28,7 +28,7 @@ from pcbench.report.evidence import Evidence, Verdict, Worst, merge
 from pcbench.report.profiles import Profile
 from pcbench.worker.subject import Subject
 
-PATIENCE = 4
+MOST_INCONCLUSIVE = 4
 """Inconclusive examples tolerated per example wanted, before a group gives up."""
 
 
@@ -73,7 +73,7 @@ def as_worst(problem: AnyProblem, measurement: Measurement) -> Worst:
     )
 
 
-def replay(law: Law, subject: Subject, problem: AnyProblem) -> Measurement:
+def measure_problem(law: Law, subject: Subject, problem: AnyProblem) -> Measurement:
     """What the law measures on one problem; a broken contract is an infinite error.
 
     **Raises:** `ImplementationError` if the implementation raised, crashed or timed out.
@@ -90,7 +90,7 @@ def replay(law: Law, subject: Subject, problem: AnyProblem) -> Measurement:
         return Measurement(error=0.0, allowance=1.0, inconclusive=f"no closed form: {error}"[:80])
 
 
-def judge(
+def judge_group(
     law: Law, subject: Subject, profile: Profile, run_seed: int, group: int, first: AnyProblem | None = None
 ) -> Evidence:
     """The evidence of one group of examples of a law that is applicable; never raises for what an implementation does.
@@ -126,7 +126,7 @@ def judge(
 def _measure_first(law: Law, subject: Subject, problem: AnyProblem, tally: Tally) -> None:
     """Put what a law measures on a given problem into the tally, what stops it included."""
     try:
-        measurement = replay(law, subject, problem)
+        measurement = measure_problem(law, subject, problem)
     except ImplementationError as error:
         tally.stopped, tally.stopped_at = error, problem.line()
         return
@@ -145,7 +145,7 @@ def _drawing(law: Law) -> Any:
 
 def _experiment(law: Law, subject: Subject, profile: Profile, run_seed: int, group: int) -> Evidence:
     """The one judgement of a law of a limit, which draws networks of its own; it falls to one group of the run."""
-    home = ladders.home(law.ladder, profile.groups)
+    home = ladders.home_group(law.ladder, profile.groups)
     if group != home:
         return Evidence(law=law.id, group=group, outcome="not-applicable", message=f"judged in group {home + 1}")
     began, tally = time.perf_counter(), Tally()
@@ -187,12 +187,12 @@ def _property(
     def property_of_law(problem: AnyProblem) -> None:
         if tally.stopped is not None:  # shrinking a crash would restart the implementation for every attempt
             raise tally.stopped
-        if tally.failure is None and tally.inconclusive > PATIENCE * share:
+        if tally.failure is None and tally.inconclusive > MOST_INCONCLUSIVE * share:
             return
         if subject.refuses(problem):
             reject()
         try:
-            measurement = replay(law, subject, problem)
+            measurement = measure_problem(law, subject, problem)
         except ImplementationError as error:
             tally.stopped, tally.stopped_at = error, problem.line()
             raise
@@ -218,12 +218,12 @@ def describe(measurement: Measurement) -> str:
     """A measurement as a clause of a sentence."""
     if "contract" in measurement.details:
         return str(measurement.details["contract"])
-    details = ", ".join(f"{k} {_short(v)}" for k, v in measurement.details.items())
-    text = f"error {_short(measurement.error)}, allowed {_short(measurement.allowance)}"
+    details = ", ".join(f"{k} {_value_text(v)}" for k, v in measurement.details.items())
+    text = f"error {_value_text(measurement.error)}, allowed {_value_text(measurement.allowance)}"
     return f"{text} ({details})" if details else text
 
 
-def _short(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -232,7 +232,7 @@ def _evidence(law: Law, subject: Subject, profile: Profile, group: int, tally: T
     if tally.failure is not None:  # first: no error in making it smaller takes back what was measured
         outcome, failure, message = "fail", tally.failure.worst, tally.failure.message
         if profile.shrink and tally.stopped is None:
-            smaller = reduce(law, subject, tally.failure.problem, lambda p: replay(law, subject, p))
+            smaller = reduce_problem(law, subject, tally.failure.problem, lambda p: measure_problem(law, subject, p))
             if smaller is not None:
                 failure, message = as_worst(*smaller), describe(smaller[1])
     elif tally.stopped is not None:
@@ -262,8 +262,8 @@ def property_test(law: Law, subject: Subject, profile: Profile, run_seed: int) -
     """A fresh function that judges one law over all groups, for pytest; it returns the verdict."""
 
     def test() -> Verdict:
-        parts = [judge(law, subject, profile, run_seed, group) for group in range(profile.groups)]
-        return merge(law.id, parts, profile.needed(law.ladder))
+        parts = [judge_group(law, subject, profile, run_seed, group) for group in range(profile.groups)]
+        return merge(law.id, parts, profile.needed_examples(law.ladder))
 
     test.__name__ = law.id
     return test

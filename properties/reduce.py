@@ -62,7 +62,7 @@ PLAIN_ARCHITECTURE: tuple[tuple[str, tuple[object, ...]], ...] = (
 )  # fmt: skip
 
 
-def reduce(
+def reduce_problem(
     law: Law, subject: Subject, problem: AnyProblem, measure: Callable[[AnyProblem], Measurement]
 ) -> tuple[AnyProblem, Measurement] | None:
     """The smallest failing problem found from `problem`, with its measurement; None if nothing smaller fails."""

@@ -272,7 +272,7 @@ def test_the_problem_of_a_known_failure_is_judged_first(tmp_path, monkeypatch):
         asked[law.id] = first and first.line()
         return Evidence(law=law.id, group=group, outcome="pass", examples=8)
 
-    monkeypatch.setattr(pcbench.properties, "judge", judge)
+    monkeypatch.setattr(pcbench.properties, "judge_group", judge)
     session = Session(make_plan("numpy", profile="smoke", seed=1, known_failures=str(file), laws=["energy"]))
     session.start()
     try:

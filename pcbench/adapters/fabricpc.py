@@ -98,9 +98,9 @@ class FabricPC:
         self._mupc = mupc
         self._compiled = 0
         jit = self._lib.jax.jit
-        self._forward = jit(self._counted(_forward), static_argnums=0)
-        self._infer = jit(self._counted(_infer), static_argnums=0)
-        self._evaluate = jit(self._counted(_evaluate), static_argnums=0)
+        self._forward = jit(self._count_traces(_forward), static_argnums=0)
+        self._infer = jit(self._count_traces(_infer), static_argnums=0)
+        self._evaluate = jit(self._count_traces(_evaluate), static_argnums=0)
         self.manifest = Manifest(
             name="fabricpc-mupc" if mupc else "fabricpc-ce" if loss == "ce" else "fabricpc",
             library="fabricpc",
@@ -140,25 +140,25 @@ class FabricPC:
 
     def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
         """`graph_energy`, the sum over nodes and batch."""
-        return float(self._at(network, input, target, activities)["energy"])
+        return float(self._evaluate_at(network, input, target, activities)["energy"])
 
     def layer_energies(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> np.ndarray:
         """`graph_energy` of each node."""
-        return np.array(self._at(network, input, target, activities)["layer_energies"])
+        return np.array(self._evaluate_at(network, input, target, activities)["layer_energies"])
 
     def activity_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """The `latent_grad` by which inference moves the activities."""
-        return [np.array(g) for g in self._at(network, input, target, activities)["activity_gradients"]]
+        return [np.array(g) for g in self._evaluate_at(network, input, target, activities)["activity_gradients"]]
 
     def weight_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """`compute_local_weight_gradients`, summed over the batch, `(fan_in, fan_out)` each."""
-        return [np.array(g) for g in self._at(network, input, target, activities)["weight_gradients"]]
+        return [np.array(g) for g in self._evaluate_at(network, input, target, activities)["weight_gradients"]]
 
     def infer(
         self,
@@ -173,7 +173,13 @@ class FabricPC:
         start = None if start is None else list(start)
         with self._precision(network):
             energy, z = self._infer(
-                self._static(network), network.weights, input, _clamped(network, target), start, steps, float(step_size)
+                self._static(network),
+                network.weights,
+                input,
+                _clamp_value(network, target),
+                start,
+                steps,
+                float(step_size),
             )
             # Without a step there is no energy of the step before it.
             return Inference(activities=[np.array(a) for a in z], energy=float(energy) if steps else None)
@@ -184,10 +190,12 @@ class FabricPC:
 
     # ---- helpers ----------------------------------------------------------------------------------------------
 
-    def _at(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> dict[str, Any]:
+    def _evaluate_at(
+        self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
+    ) -> dict[str, Any]:
         with self._precision(network):
             return self._evaluate(
-                self._static(network), network.weights, input, _clamped(network, target), list(activities)
+                self._static(network), network.weights, input, _clamp_value(network, target), list(activities)
             )
 
     def _static(self, network: Network) -> _Static:
@@ -208,15 +216,15 @@ class FabricPC:
         """JAX's 64-bit mode for float64 networks only: with it, FabricPC's zeros would widen float32 ones."""
         return self._lib.enable_x64(network.dtype == np.float64)
 
-    def _counted(self, function: Any) -> Any:
-        def traced(*args: Any) -> Any:
+    def _count_traces(self, function: Any) -> Any:
+        def count_and_call(*args: Any) -> Any:
             self._compiled += 1  # Python runs once per program, when it is traced
             return function(self._lib, *args)
 
-        return traced
+        return count_and_call
 
 
-def _clamped(network: Network, target: np.ndarray) -> np.ndarray:
+def _clamp_value(network: Network, target: np.ndarray) -> np.ndarray:
     """What the output is clamped to; cross-entropy has no precision of its own and is linear in its target."""
     return network.precision * target if network.loss == "ce" else target
 

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.adapters.register import KNOWN, how_to_have, missing
+from pcbench.adapters.register import KNOWN, installation_advice, missing
 from pcbench.errors import MissingLibraryError
 from pcbench.problem.network import LOSSES, PLACEMENTS, Activities, Network
 from pcbench.problem.parameterisation import layer_scalings
@@ -132,20 +132,23 @@ class JPC:
 
     def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
         """`pc_energy_fn`, the mean over the batch, as `compute_pc_activity_grad` returns it."""
-        return float(self._at(self._evaluate, network, input, target, activities)["energy"])
+        return float(self._evaluate_at(self._evaluate, network, input, target, activities)["energy"])
 
     def activity_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """`compute_pc_activity_grad`, of the mean over the batch."""
-        return [np.array(g) for g in self._at(self._evaluate, network, input, target, activities)["activity_gradients"]]
+        return [
+            np.array(g)
+            for g in self._evaluate_at(self._evaluate, network, input, target, activities)["activity_gradients"]
+        ]
 
     def weight_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """`compute_pc_param_grads`, of the mean over the batch, `(fan_out, fan_in)` each."""
-        gradients = self._at(self._evaluate, network, input, target, activities)["weight_gradients"]
-        return [_scaled(r, np.array(g)) for r, g in zip(self._remainders(network), gradients, strict=True)]
+        gradients = self._evaluate_at(self._evaluate, network, input, target, activities)["weight_gradients"]
+        return [_scale(r, np.array(g)) for r, g in zip(self._remainders(network), gradients, strict=True)]
 
     def infer(
         self,
@@ -180,7 +183,9 @@ class JPC:
         """Activities in jpc's sense have an entry for the output, which nothing reads: the target counts there."""
         return self._feedforward(network, input) if start is None else [*start, np.zeros_like(target)]
 
-    def _at(self, program: Any, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> Any:
+    def _evaluate_at(
+        self, program: Any, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
+    ) -> Any:
         with self._precision(network):
             z = self._start(network, input, target, activities)
             return program(*self._arguments(network), input, target, z, self._options(network))
@@ -194,7 +199,7 @@ class JPC:
             loss=network.loss,
             param_type=self._param_type,
         )
-        return static, [_scaled(r, w) for r, w in zip(self._remainders(network), network.weights, strict=True)]
+        return static, [_scale(r, w) for r, w in zip(self._remainders(network), network.weights, strict=True)]
 
     def _remainders(self, network: Network) -> list[float]:
         return remainders(network, self._param_type, self._gamma(network))
@@ -211,11 +216,11 @@ class JPC:
         return self._lib.enable_x64(network.dtype == np.float64)
 
     def _jit(self, function: Any) -> Any:
-        def traced(*args: Any) -> Any:
+        def count_and_call(*args: Any) -> Any:
             self._compiled += 1  # Python runs once per program, when it is traced
             return function(self._lib, *args)
 
-        return self._lib.jax.jit(traced, static_argnums=0)
+        return self._lib.jax.jit(count_and_call, static_argnums=0)
 
 
 class Plain(JPC):
@@ -240,7 +245,7 @@ class Plain(JPC):
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> np.ndarray:
         """`pc_energy_fn` with `record_layers`."""
-        return np.array(self._at(self._layers, network, input, target, activities))
+        return np.array(self._evaluate_at(self._layers, network, input, target, activities))
 
     def train(
         self,
@@ -435,7 +440,7 @@ def _activation(lib: SimpleNamespace, name: str) -> Any:
     return lib.jax.nn.softplus if name == "softplus" else lib.jpc.get_act_fn(name.removesuffix("-tanh"))
 
 
-def _scaled(factor: float, array: np.ndarray) -> np.ndarray:
+def _scale(factor: float, array: np.ndarray) -> np.ndarray:
     return array if factor == 1.0 else np.asarray(np.float64(factor) * array, array.dtype)
 
 
@@ -460,7 +465,7 @@ def _library() -> SimpleNamespace:
         raise MissingLibraryError(
             f"the jpc {metadata.version('jpc')} here has no {lacks[0]}; the number 1.0.0 is that of older code too, "
             "needed jpc 1.0.0 as of July 2026: "
-            f"{how_to_have(KNOWN['jpc'])}"
+            f"{installation_advice(KNOWN['jpc'])}"
         )
     home = lib.jax if hasattr(lib.jax, "enable_x64") else import_module("jax.experimental")  # moved in JAX 0.8
     lib.enable_x64 = home.enable_x64

@@ -131,7 +131,7 @@ class NgcLearn:
     ) -> np.ndarray:
         """The `L` of each error cell, a sum over the batch."""
         with self._precision(network):
-            context, state = self._at(network, input, target, activities)
+            context, state = self._evaluate_at(network, input, target, activities)
             return np.array([state[cell.L.root] for cell in context.errors])
 
     def weight_gradients(
@@ -139,7 +139,7 @@ class NgcLearn:
     ) -> list[np.ndarray]:
         """The `dWeights` of each forward synapse at `sign_value=-1`, summed over the batch, `(fan_in, fan_out)`."""
         with self._precision(network):
-            context, state = self._at(network, input, target, activities)
+            context, state = self._evaluate_at(network, input, target, activities)
             return [np.array(state[synapse.dWeights.root]) for synapse in context.forward]
 
     def infer(
@@ -153,7 +153,7 @@ class NgcLearn:
     ) -> Inference:
         """Euler steps of `dt = step_size` of all `RateCell`s, from the feedforward chain or from given activities."""
         with self._precision(network):
-            context, state = self._at(network, input, target, start)
+            context, state = self._evaluate_at(network, input, target, start)
             state = context.advance(state, steps, step_size)
             return Inference(activities=[np.array(state[cell.z.root]) for cell in context.cells])
 
@@ -170,14 +170,14 @@ class NgcLearn:
         """The weights after `evolve` of the synapses, whose rate is divided by the batch they sum over."""
         with self._precision(network):
             for _ in range(iterations):
-                context, state = self._at(network, input, target, None, learning_rate / len(input))
-                state = context.evolved(context.advance(state, steps, step_size))
+                context, state = self._evaluate_at(network, input, target, None, learning_rate / len(input))
+                state = context.evolve(context.advance(state, steps, step_size))
                 network = network.with_weights([np.array(state[s.weights.root]).T for s in context.forward])
             return [W.T for W in network.weights]
 
     # ---- helpers ----------------------------------------------------------------------------------------------
 
-    def _at(
+    def _evaluate_at(
         self,
         network: Network,
         input: np.ndarray,
@@ -189,7 +189,7 @@ class NgcLearn:
         context = self._context(network, input, learning_rate)
         state = context.state(network, input, target)
         z = context.feedforward(state)[0] if activities is None else list(activities)
-        return context, context.evaluated(state, z)
+        return context, context.evaluate(state, z)
 
     def _context(self, network: Network, input: np.ndarray, learning_rate: float = 0.0) -> _Context:
         static = _Static(
@@ -254,7 +254,7 @@ class _Context:
         state, _ = self._project.run(state=state, update=False, dt=0.0)
         return [state[cell.z.root] for cell in self.relays], state[self.ancestral[-1].outputs.root]
 
-    def evaluated(self, state: State, activities: Sequence[Any]) -> State:
+    def evaluate(self, state: State, activities: Sequence[Any]) -> State:
         """The state with these activities, and all that follows from them; `dt=0` leaves them where they are."""
         state = {**state, **{cell.z.root: z for cell, z in zip(self.cells, activities, strict=True)}}
         return self._evaluate.run(state=state, update=False, dt=0.0)[0]
@@ -268,7 +268,7 @@ class _Context:
             state, _ = self._advance.run(state=state, update=False, dt=step_size)
         return state
 
-    def evolved(self, state: State) -> State:
+    def evolve(self, state: State) -> State:
         """The state after one update of the forward weights."""
         return self._evolve.run(state=state, update=False, dt=0.0)[0]
 

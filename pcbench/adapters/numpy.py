@@ -123,7 +123,7 @@ class NumpyPCN:
             activities = self.infer(network, input, target, steps, step_size).activities
             gradients = self.weight_gradients(network, input, target, list(activities))
             network = network.with_weights(
-                [self._updated(W, g, learning_rate) for W, g in zip(network.weights, gradients, strict=True)]
+                [self._update(W, g, learning_rate) for W, g in zip(network.weights, gradients, strict=True)]
             )
         return list(network.weights)
 
@@ -157,7 +157,7 @@ class NumpyPCN:
         if network.linear and network.loss == "mse":
             e, evaluations = self._closed_form(network, input, target), 3
         else:
-            e, evaluations = self._minimised(network, input, target)
+            e, evaluations = self._minimise(network, input, target)
         z = self._from_errors(network, input, e)
         gradient = self._error_gradient(network, z, e, target)
         residual = np.linalg.norm(gradient, axis=1)
@@ -300,7 +300,7 @@ class NumpyPCN:
     def _weight_gradients(self, network: Network, z: list[np.ndarray], errors: list[np.ndarray]) -> list[np.ndarray]:
         return [self._weight_gradient(network, l, z[l - 1], errors[l - 1]) for l in range(1, network.depth + 1)]
 
-    def _updated(self, weight: np.ndarray, gradient: np.ndarray, learning_rate: float) -> np.ndarray:
+    def _update(self, weight: np.ndarray, gradient: np.ndarray, learning_rate: float) -> np.ndarray:
         return weight - learning_rate * gradient
 
     # ---- equilibria: errors are the free variables, side by side in one array (batch, sum of widths) --------------
@@ -345,7 +345,7 @@ class NumpyPCN:
             v = v + np.linalg.solve(S, left.T).T
         return v @ J
 
-    def _minimised(
+    def _minimise(
         self, network: Network, input: np.ndarray, target: np.ndarray, memory: int = 20, iterations: int = 1000
     ) -> tuple[np.ndarray, int]:
         """L-BFGS from zero errors, every sample for itself, until rounding or a kink stops it; errors and evaluations.

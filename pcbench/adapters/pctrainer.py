@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pcbench.adapters.torch import Case, TorchAdapter, arrays, cloned, commit, versions
+from pcbench.adapters.torch import Case, TorchAdapter, commit, import_clone, to_arrays, versions
 from pcbench.problem.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
 from pcbench.protocol.implementation import Capabilities, Conventions, Inference, Manifest
 
@@ -39,7 +39,7 @@ class PCTrainerAdapter(TorchAdapter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lib: Any = cloned("predictive_coding")
+        self._lib: Any = import_clone("predictive_coding")
         self.manifest = Manifest(
             name="pctrainer",
             library="PredictiveCoding",
@@ -72,32 +72,32 @@ class PCTrainerAdapter(TorchAdapter):
     def predict(self, network: Network, input: np.ndarray) -> np.ndarray:
         """The model in evaluation mode, in which a `PCLayer` hands on what it is given."""
         case = self.case(network, input)
-        return arrays([self._model(case).eval()(case.input)])[0]
+        return to_arrays([self._model(case).eval()(case.input)])[0]
 
     def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
         """The `overall` energy, hidden layers and loss, of an iteration that updates nothing."""
-        return self._evaluated(self.case(network, input, target), activities)[1]["overall"][-1]
+        return self._evaluate_at(self.case(network, input, target), activities)[1]["overall"][-1]
 
     def layer_energies(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> np.ndarray:
         """The energy held by each `PCLayer`, and the loss."""
-        trainer, results = self._evaluated(self.case(network, input, target), activities)
+        trainer, results = self._evaluate_at(self.case(network, input, target), activities)
         return np.array([*(float(energy) for energy in trainer.get_energies()), results["loss"][-1]])
 
     def activity_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """What the `backward` of an iteration leaves in the activities."""
-        trainer, _ = self._evaluated(self.case(network, input, target), activities)
-        return arrays([x.grad for x in trainer.get_model_xs()])
+        trainer, _ = self._evaluate_at(self.case(network, input, target), activities)
+        return to_arrays([x.grad for x in trainer.get_model_xs()])
 
     def weight_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """What the `backward` of an iteration leaves in the weights."""
-        trainer, _ = self._evaluated(self.case(network, input, target), activities)
-        return arrays([p.grad for p in trainer.get_model_parameters()])
+        trainer, _ = self._evaluate_at(self.case(network, input, target), activities)
+        return to_arrays([p.grad for p in trainer.get_model_parameters()])
 
     def infer(
         self,
@@ -114,10 +114,10 @@ class PCTrainerAdapter(TorchAdapter):
         trainer = self._trainer(case, self._model(case, start), step_size, **moves)
         results = self._batch(trainer, case)
         return Inference(
-            activities=arrays(list(trainer.get_model_xs())),
+            activities=to_arrays(list(trainer.get_model_xs())),
             # Without a step there is no energy of the step before it.
             energy=results["overall"][-1] if steps else None,
-            weight_gradients=arrays([p.grad for p in trainer.get_model_parameters()]) if steps else None,
+            weight_gradients=to_arrays([p.grad for p in trainer.get_model_parameters()]) if steps else None,
         )
 
     def train(
@@ -136,7 +136,7 @@ class PCTrainerAdapter(TorchAdapter):
         trainer = self._trainer(case, self._model(case), step_size, rate, T=steps + 1)
         for _ in range(iterations):
             self._batch(trainer, case)
-        return arrays(list(trainer.get_model_parameters()))
+        return to_arrays(list(trainer.get_model_parameters()))
 
     def _model(self, case: Case, start: Activities | None = None) -> Any:
         """The layers with a `PCLayer` after each but the last, which begins at the prediction or at `start`."""
@@ -161,7 +161,7 @@ class PCTrainerAdapter(TorchAdapter):
     def _batch(self, trainer: Any, case: Case) -> dict[str, list[float]]:
         return trainer.train_on_batch(case.input, loss_fn=case.loss, loss_fn_kwargs={"target": case.target})
 
-    def _evaluated(self, case: Case, activities: Activities) -> tuple[Any, dict[str, list[float]]]:
+    def _evaluate_at(self, case: Case, activities: Activities) -> tuple[Any, dict[str, list[float]]]:
         """A trainer after one iteration at these activities that updates nothing, and its results."""
         trainer = self._trainer(case, self._model(case, activities), 0.0, T=1, update_x_at="never")
         return trainer, self._batch(trainer, case)

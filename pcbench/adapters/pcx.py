@@ -78,10 +78,10 @@ class Pcx:
         self._compiled = 0
         self._models: dict[Any, Any] = {}
         jit = self._lib.pxf.jit()
-        self._initialise = jit(self._counted(_initialise))
-        self._relax = jit(self._counted(_relax))
-        self._evaluate = jit(self._counted(_evaluate))
-        self._learn = jit(self._counted(_learn))
+        self._initialise = jit(self._count_traces(_initialise))
+        self._relax = jit(self._count_traces(_relax))
+        self._evaluate = jit(self._count_traces(_evaluate))
+        self._learn = jit(self._count_traces(_learn))
         jax = self._lib.jax
         self.manifest = Manifest(
             name="pcx" if seeded else "pcx-unseeded",
@@ -124,25 +124,25 @@ class Pcx:
 
     def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
         """`EnergyModule.energy`, summed over the batch by `psum` as in PCX's examples."""
-        return float(self._at(network, input, target, activities)["energy"])
+        return float(self._evaluate_at(network, input, target, activities)["energy"])
 
     def layer_energies(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> np.ndarray:
         """`Vode.energy` of each, summed over the batch."""
-        return np.array(self._at(network, input, target, activities)["layer_energies"])
+        return np.array(self._evaluate_at(network, input, target, activities)["layer_energies"])
 
     def activity_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """`value_and_grad` by the values of the hidden `Vode`s."""
-        return [np.array(g) for g in self._at(network, input, target, activities)["activity_gradients"]]
+        return [np.array(g) for g in self._evaluate_at(network, input, target, activities)["activity_gradients"]]
 
     def weight_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """`value_and_grad` by the weights of the layers, summed over the batch."""
-        return [np.array(g) for g in self._at(network, input, target, activities)["weight_gradients"]]
+        return [np.array(g) for g in self._evaluate_at(network, input, target, activities)["weight_gradients"]]
 
     def infer(
         self,
@@ -185,7 +185,9 @@ class Pcx:
 
     # ---- helpers ----------------------------------------------------------------------------------------------
 
-    def _at(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> dict[str, Any]:
+    def _evaluate_at(
+        self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
+    ) -> dict[str, Any]:
         with self._question(network):
             model = self._model(network)
             self._begin(model, input, target, activities)
@@ -210,7 +212,7 @@ class Pcx:
         """The model for such networks, with these weights and without the values that the last batch has left."""
         static = self._static(network)
         if static not in self._models:
-            self._models[static] = self._built(static)
+            self._models[static] = self._build_model(static)
         model = self._models[static]
         model.clear_params(self._lib.pxc.VodeParam | self._lib.pxc.VodeParam.Cache)
         for layer, scaling, W, a in zip(
@@ -227,18 +229,18 @@ class Pcx:
     def _static(self, network: Any) -> Any:
         return _Static(network.dims, network.skips, network.activation, network.placement, network.loss)
 
-    def _built(self, static: Any) -> Any:
+    def _build_model(self, static: Any) -> Any:
         return self._lib.Mlp(static)
 
     def _parameters(self, network: Any) -> Sequence[Any]:
         return network.weights
 
-    def _counted(self, function: Any) -> Any:
-        def traced(*args: Any, model: Any) -> Any:
+    def _count_traces(self, function: Any) -> Any:
+        def count_and_call(*args: Any, model: Any) -> Any:
             self._compiled += 1  # Python runs once per program, when it is traced
             return function(self._lib, *args, model=model)
 
-        return traced
+        return count_and_call
 
 
 def _notes(seeded: bool) -> tuple[str, ...]:

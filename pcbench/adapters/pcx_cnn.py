@@ -47,20 +47,20 @@ class PcxCnn(Pcx):
 
     def predict(self, network: Any, input: np.ndarray) -> np.ndarray:
         """What the last `Vode` receives in a pass with the status `INIT`, before any softmax."""
-        return super().predict(network, _inward(input))
+        return super().predict(network, _channels_first(input))
 
     def activity_gradients(
         self, network: Any, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """`value_and_grad` by the values of the hidden `Vode`s."""
-        return [_outward(g) for g in super().activity_gradients(network, input, target, activities)]
+        return [_channels_last(g) for g in super().activity_gradients(network, input, target, activities)]
 
     def weight_gradients(
         self, network: Any, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[Any]:
         """`value_and_grad` by the kernels and the readout, `()` for a pooling."""
-        found = self._at(network, input, target, activities)["weight_gradients"]
-        return [() if isinstance(g, tuple) else _outward(np.array(g)) for g in found]
+        found = self._evaluate_at(network, input, target, activities)["weight_gradients"]
+        return [() if isinstance(g, tuple) else _channels_last(np.array(g)) for g in found]
 
     def infer(
         self,
@@ -72,31 +72,33 @@ class PcxCnn(Pcx):
         start: Activities | None = None,
     ) -> Inference:
         """Steps of `Optim` over the hidden `Vode`s, from a pass with the status `INIT` or from given activities."""
-        start = None if start is None else [_inward(z) for z in start]
-        state = super().infer(network, _inward(input), target, steps, step_size, start)
-        return Inference(activities=[_outward(z) for z in state.activities])
+        start = None if start is None else [_channels_first(z) for z in start]
+        state = super().infer(network, _channels_first(input), target, steps, step_size, start)
+        return Inference(activities=[_channels_last(z) for z in state.activities])
 
-    def _at(self, network: Any, input: np.ndarray, target: np.ndarray, activities: Activities) -> dict[str, Any]:
-        return super()._at(network, _inward(input), target, [_inward(z) for z in activities])
+    def _evaluate_at(
+        self, network: Any, input: np.ndarray, target: np.ndarray, activities: Activities
+    ) -> dict[str, Any]:
+        return super()._evaluate_at(network, _channels_first(input), target, [_channels_first(z) for z in activities])
 
     def _static(self, network: Any) -> Any:
         return _Static(tuple(network.sizes.items()), network.activation, network.loss)
 
-    def _built(self, static: Any) -> Any:
+    def _build_model(self, static: Any) -> Any:
         return _model_class(self._lib.Chain, self._lib.pxnn, self._lib.px.static, self._lib.jax.numpy)(
             dict(static.sizes), self._lib.activations[static.activation], static.loss
         )
 
     def _parameters(self, network: Any) -> Sequence[Any]:
-        return [_inward(p) if isinstance(p, np.ndarray) else p for p in network.parameters]
+        return [_channels_first(p) if isinstance(p, np.ndarray) else p for p in network.parameters]
 
 
-def _inward(array: np.ndarray) -> np.ndarray:
+def _channels_first(array: np.ndarray) -> np.ndarray:
     """Images and kernels with the axis of channels before those of pixels; other arrays as they are."""
     return np.moveaxis(array, -1, 1) if array.ndim == 4 else array
 
 
-def _outward(array: np.ndarray) -> np.ndarray:
+def _channels_last(array: np.ndarray) -> np.ndarray:
     return np.moveaxis(array, 1, -1) if array.ndim == 4 else array
 
 

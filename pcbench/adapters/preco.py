@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from pcbench.adapters.torch import TorchAdapter, arrays, cloned, commit, default_dtype, versions
+from pcbench.adapters.torch import TorchAdapter, commit, default_dtype, import_clone, to_arrays, versions
 from pcbench.errors import ContractError
 from pcbench.problem.network import Activities, Network
 from pcbench.protocol.implementation import Capabilities, Conventions, Inference, Manifest
@@ -64,7 +64,7 @@ class Preco(TorchAdapter):
         self.manifest = Manifest(
             name="preco" if single else "preco-float64",
             library="PRECO",
-            version=commit(cloned("PRECO"))[:7],
+            version=commit(import_clone("PRECO"))[:7],
             versions=versions(),
             url=URL,
             notes=_notes(single),
@@ -95,7 +95,7 @@ class Preco(TorchAdapter):
             net.reset_nodes()
             net.clamp_input(*self.tensors([input]))
             net.forward(net.error_layers)
-            return arrays(net.x[-1:])[0]
+            return to_arrays(net.x[-1:])[0]
 
     def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
         """`get_energy` after no step of inference.
@@ -105,25 +105,25 @@ class Preco(TorchAdapter):
         if not self._single:
             raise ContractError("preco-float64 offers no energy: ask preco for that of get_energy")
         with default_dtype(network):
-            return self._inferred(network, input, target, activities).get_energy()
+            return self._run_inference(network, input, target, activities).get_energy()
 
     def activity_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """`grad_x` of the structure."""
         with default_dtype(network):
-            net = self._inferred(network, input, target, activities)
+            net = self._run_inference(network, input, target, activities)
             values = {"train": True, "x": net.x, "e": net.e, "w": net.w, "b": net.b}
-            return arrays([net.structure.grad_x(l=l, **values) for l in net.hidden_layers])
+            return to_arrays([net.structure.grad_x(l=l, **values) for l in net.hidden_layers])
 
     def weight_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """`update_w` after no step of inference, `(fan_in, fan_out)` each."""
         with default_dtype(network):
-            net = self._inferred(network, input, target, activities)
+            net = self._run_inference(network, input, target, activities)
             net.update_w()
-            return arrays(net.grads["w"])
+            return to_arrays(net.grads["w"])
 
     def infer(
         self,
@@ -136,12 +136,12 @@ class Preco(TorchAdapter):
     ) -> Inference:
         """`train_updates`, and `update_w` for the gradients."""
         with default_dtype(network):
-            net = self._inferred(network, input, target, start, steps, step_size)
+            net = self._run_inference(network, input, target, start, steps, step_size)
             net.update_w()
             return Inference(
-                activities=arrays([net.x[l] for l in net.hidden_layers]),
+                activities=to_arrays([net.x[l] for l in net.hidden_layers]),
                 energy=net.get_energy() if self._single else None,
-                weight_gradients=arrays(net.grads["w"]),
+                weight_gradients=to_arrays(net.grads["w"]),
             )
 
     def train(
@@ -163,7 +163,7 @@ class Preco(TorchAdapter):
                 net.train_updates()
                 net.update_w()
                 optimizer.step(net.params, net.grads, batch_size=len(input))
-            return arrays(net.params["w"])
+            return to_arrays(net.params["w"])
 
     def tensors(self, values: Sequence[np.ndarray]) -> list[Any]:
         """On the device that PRECO has chosen for itself."""
@@ -193,7 +193,7 @@ class Preco(TorchAdapter):
             net.x[1:-1] = self.tensors(start)
         net.clamp_target(y)
 
-    def _inferred(
+    def _run_inference(
         self,
         network: Network,
         input: np.ndarray,
@@ -219,9 +219,9 @@ def _notes(single: bool) -> tuple[str, ...]:
 @cache
 def _library() -> SimpleNamespace:
     """PRECO's names, and its two structures without the activations that a PCN of pcbench does not have."""
-    pcn: Any = cloned("PRECO.PCN")
-    optim: Any = cloned("PRECO.optim")
-    utils: Any = cloned("PRECO.utils")
+    pcn: Any = import_clone("PRECO.PCN")
+    optim: Any = import_clone("PRECO.optim")
+    utils: Any = import_clone("PRECO.utils")
 
     class BeforeWeight(pcn.PCN_AMB):
         """`PCN_AMB` whose input is not activated, and whose activation may be linear."""

@@ -24,7 +24,7 @@ from pcbench.reference.equilibrium import linear as equilibrium_linear
 from pcbench.reference.equilibrium import nonlinear as equilibrium_nonlinear
 from pcbench.reference.equilibrium.outcome import Outcome
 from pcbench.reference.inference import steps as inference_module
-from pcbench.reference.inference.groups import feedforward, grouped, grouped_activities
+from pcbench.reference.inference.groups import feedforward, group_activities, group_layers
 from pcbench.reference.inference.orientation import orientation_for
 from pcbench.reference.network import PCN
 from pcbench.version import __version__
@@ -134,12 +134,12 @@ class ReferencePCN:
             state = self._state(network, input, target, "activities", start, steps, step_size)
             return Inference(activities=list(state["activities"]))
         _check(network, input, target)
-        cut = grouped(network, len(input))
-        with self._computing():
-            z = _feedforward.well(cut, input) if start is None else grouped_activities(cut, start)
+        cut = group_layers(network, len(input))
+        with self._compute_context():
+            z = _feedforward.well(cut, input) if start is None else group_activities(cut, start)
             count, eta = np.int64(steps), network.dtype.type(step_size)
             written = orientation_for(cut.hidden, len(input), "highest", steps)
-            z = inference_module.settle_grouped.donating(
+            z = inference_module.run_grouped.donating(
                 cut, input, target, activities=z, steps=count, step_size=eta, orientation=written
             )
             return Inference(activities=z.layers())
@@ -161,7 +161,7 @@ class ReferencePCN:
         _check(network, input, target)
         pcn = PCN.from_network(network)
         tolerance = _TOLERANCE[network.dtype.name]
-        with self._computing():
+        with self._compute_context():
             if network.linear:
                 result = equilibrium_linear.solve(pcn, input, target, tolerance=tolerance)
             else:  # whoever asks judges the answer with a certificate of their own
@@ -189,28 +189,28 @@ class ReferencePCN:
         """The weights after `iterations` updates, each after `steps` of inference from the feedforward pass."""
         _check(network, input, target)
         pcn, real = PCN.from_network(network), network.dtype.type
-        with self._computing():
+        with self._compute_context():
             arguments = (np.int64(iterations), real(learning_rate), np.int64(steps), real(step_size))
-            return _unstacked(_train(pcn, input, target, *arguments))
+            return _unstack(_train(pcn, input, target, *arguments))
 
     def fixed_prediction_gradients(self, network: Network, input: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
         """The weight gradients under the fixed-prediction assumption."""
         _check(network, input, target)
-        with self._computing():
-            return _unstacked(_variants(PCN.from_network(network), input, target)[0])
+        with self._compute_context():
+            return _unstack(_variants(PCN.from_network(network), input, target)[0])
 
     def zero_divergence_gradients(self, network: Network, input: np.ndarray, target: np.ndarray) -> list[np.ndarray]:
         """The weight gradients of zero-divergence inference learning."""
         _check(network, input, target)
-        with self._computing():
-            return _unstacked(_variants(PCN.from_network(network), input, target)[1])
+        with self._compute_context():
+            return _unstack(_variants(PCN.from_network(network), input, target)[1])
 
     def compilations(self) -> int:
         """How many programs this process has compiled so far."""
         return compilations()
 
     @contextmanager
-    def _computing(self) -> Iterator[None]:
+    def _compute_context(self) -> Iterator[None]:
         """Compute in double precision where arrays are, with programs compiled the way that was asked for."""
         with jax.enable_x64(True), nullcontext() if self._shared else for_speed():
             yield
@@ -231,11 +231,11 @@ class ReferencePCN:
         shared = self._shared and _multiplications(network, len(input)) <= _SMALL
         shape = (network.depth - 1, len(input), network.dims[1])
         stacked = np.zeros(shape, network.dtype) if start is None else np.stack(start)
-        with self._computing():
+        with self._compute_context():
             run = partial(_run, pcn, input, target, stacked, np.bool_(start is not None))
             answers = run(np.int64(steps), real(step_size), want=_ALL if shared else (wanted,))
             if wanted == "weight_gradients":
-                return {wanted: _unstacked(answers[wanted])}
+                return {wanted: _unstack(answers[wanted])}
             return {wanted: np.array(answers[wanted])}
 
 
@@ -251,7 +251,7 @@ def _check(network: Network, input: np.ndarray, target: np.ndarray) -> None:
         raise ValueError(f"input {input.shape} and target {target.shape}: needed {shapes[0]} and {shapes[1]}")
 
 
-def _unstacked(weights: tuple[Any, Any, Any]) -> list[np.ndarray]:
+def _unstack(weights: tuple[Any, Any, Any]) -> list[np.ndarray]:
     first, hidden, last = (np.array(w) for w in weights)
     return [first, *hidden, last]
 

@@ -194,7 +194,7 @@ def resolve(name_or_spec: str) -> str:
     )
 
 
-def for_timing(spec: str) -> str:
+def timing_spec(spec: str) -> str:
     """The spec to load for timing what `spec` names: itself, unless its adapter has one for that purpose."""
     return next((entry.timed for entry in KNOWN.values() if entry.spec == spec and entry.timed), spec)
 
@@ -230,10 +230,12 @@ def locate_pair(text: str) -> tuple[str, str, str]:
 def missing(name: str, error: ImportError) -> MissingLibraryError:
     """What an adapter raises if its library cannot be imported: the commands that install it."""
     entry = KNOWN[name]
-    return MissingLibraryError(f"{entry.probe} cannot be imported in {sys.executable} ({error}): {how_to_have(entry)}")
+    return MissingLibraryError(
+        f"{entry.probe} cannot be imported in {sys.executable} ({error}): {installation_advice(entry)}"
+    )
 
 
-def how_to_have(entry: AdapterEntry) -> str:
+def installation_advice(entry: AdapterEntry) -> str:
     """The commands after which pcbench finds the library of an adapter."""
     install = f"`pip install {entry.install or entry.probe}`"
     if not entry.environment:

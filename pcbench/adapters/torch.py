@@ -98,7 +98,7 @@ class TorchAdapter:
     def predict(self, network: Network, input: np.ndarray) -> np.ndarray:
         """The layers one after another."""
         case = self.case(network, input)
-        return arrays([case.layers(case.input)])[0]
+        return to_arrays([case.layers(case.input)])[0]
 
 
 class TorchPCN(TorchAdapter):
@@ -146,7 +146,7 @@ class TorchPCN(TorchAdapter):
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> np.ndarray:
         """The sum over the batch of each layer's energy."""
-        return np.array(arrays(self.energies(self.case(network, input, target), self.tensors(activities))))
+        return np.array(to_arrays(self.energies(self.case(network, input, target), self.tensors(activities))))
 
     def infer(
         self,
@@ -162,13 +162,13 @@ class TorchPCN(TorchAdapter):
         z = feedforward(case)[:-1] if start is None else self.tensors(start)
         for _ in range(steps):
             z = [a - step_size * g for a, g in zip(z, self._activity_gradients(case, z), strict=True)]
-        return Inference(activities=arrays(z))
+        return Inference(activities=to_arrays(z))
 
     def activity_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         """The gradient of the summed energy, which is that of each sample's own."""
-        return arrays(self._activity_gradients(self.case(network, input, target), self.tensors(activities)))
+        return to_arrays(self._activity_gradients(self.case(network, input, target), self.tensors(activities)))
 
     def weight_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
@@ -218,19 +218,19 @@ def feedforward(case: Case) -> list[Any]:
     return values[1:]
 
 
-def arrays(tensors: Sequence[Any]) -> list[np.ndarray]:
+def to_arrays(tensors: Sequence[Any]) -> list[np.ndarray]:
     """Tensors as NumPy arrays, detached and on the host."""
     return [tensor.detach().cpu().numpy() for tensor in tensors]
 
 
 def weights(case: Case) -> list[np.ndarray]:
     """Copies of the weights as they are now, `(fan_out, fan_in)` each."""
-    return [w.copy() for w in arrays(list(case.layers.parameters()))]
+    return [w.copy() for w in to_arrays(list(case.layers.parameters()))]
 
 
 def weight_gradients(case: Case) -> list[np.ndarray]:
     """The `.grad` of every weight."""
-    return arrays([parameter.grad for parameter in case.layers.parameters()])
+    return to_arrays([parameter.grad for parameter in case.layers.parameters()])
 
 
 @contextmanager
@@ -266,7 +266,7 @@ def pytorch() -> Any:
     return torch
 
 
-def cloned(module: str) -> ModuleType:
+def import_clone(module: str) -> ModuleType:
     """A module of a library that is not packaged, and therefore imported from a clone.
 
     **Raises:** `MissingLibraryError` where it cannot be imported.

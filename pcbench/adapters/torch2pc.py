@@ -19,7 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from pcbench.adapters.torch import Case, TorchAdapter, arrays, cloned, commit, versions, weight_gradients, weights
+from pcbench.adapters.torch import (
+    Case,
+    TorchAdapter,
+    commit,
+    import_clone,
+    to_arrays,
+    versions,
+    weight_gradients,
+    weights,
+)
 from pcbench.errors import ContractError
 from pcbench.problem.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
 from pcbench.protocol.implementation import Capabilities, Conventions, Inference, Manifest
@@ -40,7 +49,7 @@ class Torch2PC(TorchAdapter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lib: Any = cloned("TorchSeq2PC")
+        self._lib: Any = import_clone("TorchSeq2PC")
         self.manifest = Manifest(
             name="torch2pc",
             library="Torch2PC",
@@ -93,7 +102,7 @@ class Torch2PC(TorchAdapter):
             v, errors = self._lib.StrictPCPredErrs(case.layers, beliefs, case.loss, case.target, step_size, steps)
             if steps:
                 self._lib.SetPCGrads(case.layers, errors, case.input, v)
-        return Inference(activities=arrays(v[1:-1]), weight_gradients=weight_gradients(case) if steps else None)
+        return Inference(activities=to_arrays(v[1:-1]), weight_gradients=weight_gradients(case) if steps else None)
 
     def weight_gradients(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities

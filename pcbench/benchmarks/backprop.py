@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcbench.benchmarks.process import Benchmark, claimed, need, subject, unit
-from pcbench.benchmarks.settings import settings
+from pcbench.benchmarks.process import Benchmark, adapt_dtype, benchmark_subject, require, unit
+from pcbench.benchmarks.settings import read_settings
 from pcbench.laws.measuring.compare import case
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle.numerics import norm
@@ -26,21 +26,21 @@ _FULL = (*_SMALL, "N=128,L=16", "N=256,L=32")
 class GradientError(Benchmark):
     """The relative error at N = 8 L."""
 
-    params = (_FULL if settings().full else _SMALL, ("linear", "tanh"))
+    params = (_FULL if read_settings().full else _SMALL, ("linear", "tanh"))
     param_names = ("net", "activation")
 
     def setup(self, net: str, activation: str) -> None:
         """Whether the implementation has an equilibrium and weight gradients."""
-        problem = claimed(_problem(net, activation))
-        need(method="equilibrium")
-        need(method="weight_gradients")
-        if reason := subject().refuses(problem):
+        problem = adapt_dtype(_problem(net, activation))
+        require(method="equilibrium")
+        require(method="weight_gradients")
+        if reason := benchmark_subject().refuses(problem):
             raise NotImplementedError(reason)
 
     @unit("relative error")
     def track_error_against_backprop(self, net: str, activation: str) -> float:
         """At the equilibrium of the implementation's own solver, with its own gradients."""
-        return error(subject(), claimed(_problem(net, activation)))
+        return error(benchmark_subject(), adapt_dtype(_problem(net, activation)))
 
 
 def error(subject: Subject, problem: Problem) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pcbench import laws
 from pcbench.benchmarks.process import Benchmark, unit
-from pcbench.benchmarks.settings import settings
+from pcbench.benchmarks.settings import read_settings
 from pcbench.conformance import run as runner
 from pcbench.report.evidence import Verdict
 
@@ -30,13 +30,13 @@ class _Checked(Benchmark):
 
     def setup_cache(self) -> dict[str, Any]:
         """One smoke check: its seconds, and the outcome and the margin of each law."""
-        chosen = settings()
+        chosen = read_settings()
         report = runner.check(
             chosen.spec, profile="smoke", seed=SEED, laws=chosen.laws, python=chosen.python, journal_dir=None
         )
         return {
             "seconds": report.header.seconds,
-            "broken": broken(report.verdicts),
+            "broken": count_broken(report.verdicts),
             "margins": {verdict.law: margin(verdict) for verdict in report.verdicts},
         }
 
@@ -58,7 +58,7 @@ class Check(_Checked):
 class Margins(_Checked):
     """The margin of each law, above 1 if it is broken, not a number if it is not applicable or not decided."""
 
-    params = (tuple(law.id for law in laws.select(settings().laws)),)
+    params = (tuple(law.id for law in laws.select(read_settings().laws)),)
     param_names = ("law",)
 
     @unit("error / allowance")
@@ -77,6 +77,6 @@ def margin(verdict: Verdict) -> float:
     return min(max(worst, FLOOR), BROKEN)
 
 
-def broken(verdicts: Iterable[Verdict]) -> int:
+def count_broken(verdicts: Iterable[Verdict]) -> int:
     """How many laws are not known to hold although the implementation claims what they need."""
     return sum(v.outcome in ("fail", "error", "timeout", "blocked", "unexpected-pass") for v in verdicts)

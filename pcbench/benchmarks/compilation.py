@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pcbench.benchmarks import nets
-from pcbench.benchmarks.process import Benchmark, measured, need, unit
-from pcbench.benchmarks.settings import settings
+from pcbench.benchmarks.process import Benchmark, measure_method, require, unit
+from pcbench.benchmarks.settings import read_settings
 
 __all__ = ["Compilation"]
 
@@ -21,27 +21,27 @@ _FULL = (*_SMALL, "N=128,L=8,B=64", "N=512,L=128,B=8")
 class Compilation(Benchmark):
     """Cost of compiling inference in float32; a compilation that grows with depth is slow in deep networks."""
 
-    params = (_FULL if settings().full else _SMALL,)
+    params = (_FULL if read_settings().full else _SMALL,)
     param_names = ("net",)
 
     def setup(self, net: str) -> None:
         """Whether the implementation can be asked at all."""
-        need()
+        require()
 
     @unit("s")
     def track_cold_seconds(self, net: str) -> float:
         """Extra seconds of the first call in a process that finds nothing compiled."""
-        return overhead(measured("infer", nets.problem(net)))
+        return overhead(measure_method("infer", nets.problem_from_word(net)))
 
     @unit("s")
     def track_warm_seconds(self, net: str) -> float:
         """Extra seconds of the first call in a process that finds the programs of an earlier one."""
-        return overhead(measured("infer", nets.problem(net), warm=True))
+        return overhead(measure_method("infer", nets.problem_from_word(net), warm=True))
 
     @unit("programs")
     def track_programs(self, net: str) -> float:
         """How many programs one shape costs, as the implementation counts them; not a number if it does not."""
-        return measured("infer", nets.problem(net)).get("compilations", float("nan"))
+        return measure_method("infer", nets.problem_from_word(net)).get("compilations", float("nan"))
 
 
 def overhead(numbers: Mapping[str, float]) -> float:

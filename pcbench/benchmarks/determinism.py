@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from pcbench.benchmarks.process import Benchmark, need, subject, unit
+from pcbench.benchmarks.process import Benchmark, benchmark_subject, require, unit
 from pcbench.laws import REGISTRY
 from pcbench.laws.law import Measurement
 from pcbench.problem.mlp import Problem
@@ -27,14 +27,14 @@ class Determinism(Benchmark):
 
     def setup(self, dtype: str) -> None:
         """Whether the implementation claims the dtype."""
-        need()
-        if reason := subject().refuses(_problem(dtype)):
+        require()
+        if reason := benchmark_subject().refuses(_problem(dtype)):
             raise NotImplementedError(reason)
 
     @unit("grade")
     def track_grade(self, dtype: str) -> float:
         """The grade, from 1 to 4."""
-        return measured_grade(subject(), _problem(dtype))
+        return measured_grade(benchmark_subject(), _problem(dtype))
 
 
 def measured_grade(subject: Subject, problem: Problem) -> int:

@@ -13,8 +13,8 @@ from random import Random
 import numpy as np
 
 from pcbench import theory
-from pcbench.benchmarks.process import Benchmark, claimed, need, subject, unit
-from pcbench.benchmarks.settings import settings
+from pcbench.benchmarks.process import Benchmark, adapt_dtype, benchmark_subject, require, unit
+from pcbench.benchmarks.settings import read_settings
 from pcbench.errors import ContractError
 from pcbench.laws.measuring.compare import case
 from pcbench.oracle import mlp as oracle
@@ -37,19 +37,22 @@ class Divergence(Benchmark):
 
     def setup(self, activation: str) -> None:
         """Whether the implementation claims the activation, and takes a start."""
-        need()
-        if reason := subject().refuses(claimed(drawn(activation, 1)[0])):
+        require()
+        if reason := benchmark_subject().refuses(adapt_dtype(draw_problems(activation, 1)[0])):
             raise NotImplementedError(reason)
-        if "start" not in subject().offers:
+        if "start" not in benchmark_subject().offers:
             raise NotImplementedError("infer takes no start")
 
     @unit("fraction")
     def track_rate(self, activation: str) -> float:
         """The fraction from 0 to 1, over 24 problems in the small grid and 200 in the full one."""
-        return rate(subject(), [claimed(p) for p in drawn(activation, 200 if settings().full else 24)])
+        return rate(
+            benchmark_subject(),
+            [adapt_dtype(p) for p in draw_problems(activation, 200 if read_settings().full else 24)],
+        )
 
 
-def drawn(activation: str, count: int) -> list[Problem]:
+def draw_problems(activation: str, count: int) -> list[Problem]:
     """Problems of several shapes and of random scales of weights and data, the same for every commit."""
     random, problems = Random(20260207), []
     for seed in range(count):
@@ -74,7 +77,7 @@ def diverges(subject: Subject, problem: Problem) -> bool:
     an energy of the size of its own rounding error could rise, but from random activities it starts far above.
     """
     network, x, y = case(problem)
-    step = FRACTION * theory.step_size_threshold(linear(problem))
+    step = FRACTION * theory.step_size_threshold(with_identity(problem))
     start = problem.activities()
     before = oracle.energy(network, x, y, start)
     try:
@@ -85,6 +88,6 @@ def diverges(subject: Subject, problem: Problem) -> bool:
         return not oracle.energy(network, x, y, end) <= before
 
 
-def linear(problem: Problem) -> Network:
+def with_identity(problem: Problem) -> Network:
     """The network of a problem with the identity in the place of its activation."""
     return problem.replace(activation="linear", placement="before-weight").network()

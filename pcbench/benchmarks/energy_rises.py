@@ -6,9 +6,9 @@ Steps are taken one by one, and a rise counts if it is larger than the rounding 
 from __future__ import annotations
 
 from pcbench import theory
-from pcbench.benchmarks.divergence import linear
-from pcbench.benchmarks.process import Benchmark, need, subject, unit
-from pcbench.benchmarks.settings import settings
+from pcbench.benchmarks.divergence import with_identity
+from pcbench.benchmarks.process import Benchmark, benchmark_subject, require, unit
+from pcbench.benchmarks.settings import read_settings
 from pcbench.errors import ContractError
 from pcbench.laws.measuring.compare import case
 from pcbench.oracle import mlp as oracle
@@ -30,23 +30,23 @@ class EnergyRises(Benchmark):
 
     def setup(self, activation: str, dtype: str) -> None:
         """Whether the implementation claims the activation and the dtype, and takes a start."""
-        need()
-        if reason := subject().refuses(_problem(activation, dtype)):
+        require()
+        if reason := benchmark_subject().refuses(_problem(activation, dtype)):
             raise NotImplementedError(reason)
-        if "start" not in subject().offers:
+        if "start" not in benchmark_subject().offers:
             raise NotImplementedError("infer takes no start")
 
     @unit("rises / 1000 steps")
     def track_per_thousand_steps(self, activation: str, dtype: str) -> float:
         """Rises per 1000 steps, over 250 steps in the small grid and 4000 in the full one."""
-        steps = 4000 if settings().full else 250
-        return 1000 * rises(subject(), _problem(activation, dtype), steps) / steps
+        steps = 4000 if read_settings().full else 250
+        return 1000 * rises(benchmark_subject(), _problem(activation, dtype), steps) / steps
 
 
 def rises(subject: Subject, problem: Problem, steps: int) -> int:
     """In how many of the steps the energy rises; all that are left once it is no number."""
     network, x, y = case(problem)
-    step = FRACTION * theory.step_size_threshold(linear(problem))
+    step = FRACTION * theory.step_size_threshold(with_identity(problem))
     z, count = problem.activities(), 0
     before = oracle.energy(network, x, y, z)
     for done in range(steps):

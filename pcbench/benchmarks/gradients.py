@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pcbench.benchmarks import nets
-from pcbench.benchmarks.process import Benchmark, measured, need, unit
-from pcbench.benchmarks.settings import settings
+from pcbench.benchmarks.process import Benchmark, measure_method, require, unit
+from pcbench.benchmarks.settings import read_settings
 
 __all__ = ["WeightGradient"]
 
@@ -12,14 +12,14 @@ __all__ = ["WeightGradient"]
 class WeightGradient(Benchmark):
     """One call of `weight_gradients`."""
 
-    params = (nets.nets(settings().full), nets.dtypes(settings().full))
+    params = (nets.grid_words(read_settings().full), nets.dtypes(read_settings().full))
     param_names = ("net", "dtype")
 
     def setup(self, net: str, dtype: str) -> None:
         """Whether the implementation gives weight gradients in this dtype."""
-        need(nets.problem(net, dtype), "weight_gradients")
+        require(nets.problem_from_word(net, dtype), "weight_gradients")
 
     @unit("s")
     def track_seconds(self, net: str, dtype: str) -> float:
         """Seconds of one call."""
-        return measured("weight_gradients", nets.problem(net, dtype))["seconds"]
+        return measure_method("weight_gradients", nets.problem_from_word(net, dtype))["seconds"]

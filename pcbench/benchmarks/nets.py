@@ -19,7 +19,7 @@ _STEPS, _BUDGET = 50, 1e11
 _LARGEST_WEIGHTS, _LARGEST_STEP = 1e8, 2e11
 
 
-def nets(full: bool) -> tuple[str, ...]:
+def grid_words(full: bool) -> tuple[str, ...]:
     """The grid: 1 to 1024 samples, 32 to 2048 units, 4 to 128 layers, without cells of over 1e8 weights."""
     if not full:
         return SMALL
@@ -33,7 +33,7 @@ def dtypes(full: bool) -> tuple[str, ...]:
     return ("float32", "float64") if full else ("float32",)
 
 
-def problem(net: str, dtype: str = "float32", **settings: Any) -> Problem:
+def problem_from_word(net: str, dtype: str = "float32", **settings: Any) -> Problem:
     """The problem of a word of the grid; `settings` are fields of `Problem` to be set otherwise."""
     values: dict[str, Any] = {"activation": "tanh", "residual": True, "step_size": 0.05, "seed": 1}
     base = Problem.from_line(f"D=32,K=10,{net}")

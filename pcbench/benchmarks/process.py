@@ -19,17 +19,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pcbench.adapters.register import for_timing
-from pcbench.benchmarks.settings import Settings, settings
+from pcbench.adapters.register import timing_spec
+from pcbench.benchmarks.settings import Settings, read_settings
 from pcbench.gate import sides as bench
 from pcbench.gate.rows import Task
 from pcbench.problem.mlp import Problem
 from pcbench.protocol.implementation import Manifest
 from pcbench.timing import machine_record
-from pcbench.timing.harness import Harness, Side, harness
+from pcbench.timing.harness import Harness, Side, open_harness
 from pcbench.worker.isolation import open_subject
 from pcbench.worker.limits import Limits
-from pcbench.worker.subject import Subject, fitted
+from pcbench.worker.subject import Subject, adapt_problem
 
 LEAST_SECONDS, BODIES = bench.LEAST_SECONDS, bench.BODIES
 TIMEOUT = 550.0
@@ -75,7 +75,7 @@ class Offer:
 @functools.cache
 def offer() -> Offer:
     """The offer of the implementation, from a fresh process."""
-    answer = _ask(settings(), None, {})
+    answer = _ask(read_settings(), None, {})
     return Offer(
         manifest=Manifest.from_json(answer["manifest"]),
         methods=tuple(answer["methods"]),
@@ -84,7 +84,7 @@ def offer() -> Offer:
     )
 
 
-def need(problem: Problem | None = None, method: str = "") -> None:
+def require(problem: Problem | None = None, method: str = "") -> None:
     """Refuse a benchmark, in its `setup`, if the implementation does not offer what it needs.
 
     **Raises:** `NotImplementedError`, which is how a benchmark tells asv that it does not apply, saying what lacks.
@@ -99,7 +99,7 @@ def need(problem: Problem | None = None, method: str = "") -> None:
         raise NotImplementedError(f"{who.manifest.name} claims no {problem.dtype}")
 
 
-def claimed(problem: Problem) -> Problem:
+def adapt_dtype(problem: Problem) -> Problem:
     """The problem in a dtype and a placement that the implementation claims, for costs that depend on neither."""
     c, changes = offer().manifest.capabilities, {}
     if problem.dtype not in c.dtypes:
@@ -110,7 +110,7 @@ def claimed(problem: Problem) -> Problem:
 
 
 @functools.cache
-def measured(method: str, problem: Problem, divisor: int = 1, *, warm: bool = False) -> Mapping[str, float]:
+def measure_method(method: str, problem: Problem, divisor: int = 1, *, warm: bool = False) -> Mapping[str, float]:
     """What a fresh process measures of one method on one problem (see `pcbench.timing.measure.measure`).
 
     Settings that the implementation does not claim are replaced by ones that it does.  `warm`: programs that a first
@@ -119,9 +119,9 @@ def measured(method: str, problem: Problem, divisor: int = 1, *, warm: bool = Fa
 
     **Raises:** `ContractError` if it is not; other kinds of `ImplementationError` if the process gave no answer.
     """
-    problem = fitted(problem, offer().manifest.capabilities)
+    problem = adapt_problem(problem, offer().manifest.capabilities)
     task = Task(name=method, method=method, problem=problem, divisor=divisor)
-    chosen = settings()
+    chosen = read_settings()
     if warm:
         with tempfile.TemporaryDirectory(prefix="pcbench-compiled-") as folder:
             extra = {**_WARM, "JAX_COMPILATION_CACHE_DIR": folder}
@@ -137,13 +137,13 @@ def measured(method: str, problem: Problem, divisor: int = 1, *, warm: bool = Fa
 
 def asv_machine() -> dict[str, Any]:
     """The record of the machine on which asv runs, for the settings and the process of its implementation."""
-    return machine_record.record(settings().threads, offer().host)
+    return machine_record.record(read_settings().threads, offer().host)
 
 
 @functools.cache
-def subject() -> Subject:
+def benchmark_subject() -> Subject:
     """The implementation as the laws see it, in a worker of its own that ends with this process."""
-    chosen = settings()
+    chosen = read_settings()
     return open_subject(chosen.spec, python=chosen.python, limits=Limits(call_seconds=TIMEOUT))
 
 
@@ -158,10 +158,10 @@ def _ask(chosen: Settings, task: Task | None, extra: Mapping[str, str], kept: Pa
         requests.append({**asked, "keep": str(kept)} if kept else asked)
     # The root is the copy of pcbench itself, of which a module is always loaded: that a checkout's own files are the
     # ones measured is the gate's concern, here whatever the environment has is measured.
-    side = Side(label=chosen.spec, spec=for_timing(chosen.spec), root=str(driver.directory))
+    side = Side(label=chosen.spec, spec=timing_spec(chosen.spec), root=str(driver.directory))
     return driver.measure(side, requests)
 
 
 @functools.cache
 def _harness(python: str | None, threads: int) -> Harness:
-    return _open.enter_context(harness(python=python, threads=threads, timeout=TIMEOUT))
+    return _open.enter_context(open_harness(python=python, threads=threads, timeout=TIMEOUT))

@@ -32,7 +32,7 @@ class Settings:
     laws: tuple[str, ...]
 
 
-def settings(environment: Mapping[str, str] | None = None) -> Settings:
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """The settings of this process, or of another `environment`.
 
     **Raises:** `UsageError` for a variable with a value that means nothing, and for a relative path, as asv runs every

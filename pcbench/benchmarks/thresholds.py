@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 
 from pcbench import theory
-from pcbench.benchmarks.process import Benchmark, claimed, need, subject, unit
-from pcbench.benchmarks.settings import settings
+from pcbench.benchmarks.process import Benchmark, adapt_dtype, benchmark_subject, require, unit
+from pcbench.benchmarks.settings import read_settings
 from pcbench.errors import ContractError
 from pcbench.laws.measuring.compare import case
 from pcbench.oracle.numerics import norm
@@ -36,21 +36,21 @@ class LargestStableStep(Benchmark):
     Below 1 steps are smaller than they say, which is no virtue: the laws of inference judge that.
     """
 
-    params = (_FULL if settings().full else _SMALL,)
+    params = (_FULL if read_settings().full else _SMALL,)
     param_names = ("net",)
 
     def setup(self, net: str) -> None:
         """Whether the implementation takes simultaneous steps of linear networks from given activities."""
-        need()
-        if reason := subject().refuses(claimed(_problem(net))):
+        require()
+        if reason := benchmark_subject().refuses(adapt_dtype(_problem(net))):
             raise NotImplementedError(reason)
-        if missing := {"start", "simultaneous"} - subject().offers:
+        if missing := {"start", "simultaneous"} - benchmark_subject().offers:
             raise NotImplementedError(f"inference is not {' and '.join(sorted(missing))}")
 
     @unit("threshold / largest stable step")
     def track_theoretical_over_largest(self, net: str) -> float:
         """The ratio, from 1/16 to 16."""
-        return 1 / largest_stable(subject(), claimed(_problem(net)))
+        return 1 / largest_stable(benchmark_subject(), adapt_dtype(_problem(net)))
 
 
 def largest_stable(subject: Subject, problem: Problem) -> float:
@@ -69,10 +69,10 @@ def largest_stable(subject: Subject, problem: Problem) -> float:
             return False
         return norm([a - b for a, b in zip(end, rest, strict=True)]) <= first
 
-    return bisected(stable)
+    return bisect_threshold(stable)
 
 
-def bisected(stable: Callable[[float], bool]) -> float:
+def bisect_threshold(stable: Callable[[float], bool]) -> float:
     """Where `stable` turns false between `LOWEST` and `HIGHEST`, on a logarithmic scale, to one part in 10 000."""
     low, high = math.log(LOWEST), math.log(HIGHEST)
     if stable(HIGHEST):

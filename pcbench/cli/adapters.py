@@ -58,7 +58,7 @@ def command(python: str | None) -> None:
 
     Without --python each is looked for where `pcbench check` would run it.
     """
-    where = {entry.name: python or _made(entry.environment) for entry in KNOWN.values()}
+    where = {entry.name: python or _environment_python(entry.environment) for entry in KNOWN.values()}
     found = {
         path: installed(sorted({e.probe for e in KNOWN.values() if where[e.name] == path}), path or None)
         for path in sorted(set(where.values()))
@@ -67,12 +67,12 @@ def command(python: str | None) -> None:
     for name in ("adapter", "library", "installed", "what it is"):
         table.add_column(name, overflow="fold")
     for entry in KNOWN.values():
-        state = _installed(entry, found[where[entry.name]], bool(python), bool(where[entry.name]))
+        state = _installation_text(entry, found[where[entry.name]], bool(python), bool(where[entry.name]))
         table.add_row(*(Text(t) for t in (entry.name, entry.probe, state, entry.description)))
     Console(highlight=False).print(table)
 
 
-def _made(environment: str) -> str:
+def _environment_python(environment: str) -> str:
     """The interpreter of an environment that can be used, else an empty text."""
     try:
         return (environments.interpreter(environment) if environment else None) or ""
@@ -80,7 +80,7 @@ def _made(environment: str) -> str:
         return ""
 
 
-def _installed(entry: AdapterEntry, found: Mapping[str, str], asked: bool, made: bool) -> str:
+def _installation_text(entry: AdapterEntry, found: Mapping[str, str], asked: bool, made: bool) -> str:
     """Whether an adapter's library is in the interpreter it would run in, and which that is, or what to do."""
     name = "" if asked else entry.environment
     if entry.probe in found:

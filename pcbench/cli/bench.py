@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from pcbench.cli.options import orderly_termination, output_directory, terminal
-from pcbench.cli.sweep_options import chosen_of
+from pcbench.cli.sweep_options import parse_choices
 from pcbench.errors import UsageError
 from pcbench.worker.limits import CALL_SECONDS
 
@@ -110,8 +110,8 @@ def command(
     entrants = session.parse(implementations)
     kinds = ("float64",) if quick else ("float64", "float32")
     settings = session.Settings(
-        problems=cases.named(lines) if lines else cases.QUICK if quick else cases.PROBLEMS,
-        dtypes=tuple(chosen_of("--dtypes", dtypes, DTYPES)) if dtypes is not None else kinds,
+        problems=cases.name_problems(lines) if lines else cases.QUICK if quick else cases.PROBLEMS,
+        dtypes=tuple(parse_choices("--dtypes", dtypes, DTYPES)) if dtypes is not None else kinds,
         seed=secrets.randbits(32) if seed is None else seed, fraction=fraction, threads=threads, timeout=timeout,
         plan=Plan(
             rounds=rounds or (3 if quick else 5), tolerances=tolerances, seconds=seconds or (0.2 if quick else 1.0),
@@ -123,9 +123,9 @@ def command(
     shown = display.choose(console, quiet)
     with orderly_termination():
         try:
-            board = session.run(entrants, settings, place, shown)
+            board = session.run_leaderboard(entrants, settings, place, shown)
         finally:
-            shown.finished()
+            shown.close()
     written = session.write(board, place)
     if not quiet:
         _print(console, board)
@@ -142,7 +142,7 @@ def _print(console: Console, board: Any) -> None:
     for name, value in summary.header(board):
         console.print(f"{name:<22} {value}", markup=False, soft_wrap=True)
     console.print()
-    console.print(summary.table(board))
+    console.print(summary.rows_table(board))
     console.print()
     for name, why in summary.reasons(board):
         console.print(f"{name}: {why}", markup=False, soft_wrap=True)

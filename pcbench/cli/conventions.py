@@ -34,7 +34,7 @@ def command(impl: str, python: str | None, timeout: float, in_process: bool) -> 
     on.  What the manifest claims to be able to do is taken as it is: claim a linear network to begin with.
     """
     from pcbench.adapters.register import locate
-    from pcbench.conformance.conventions import Finding, concluded, measured
+    from pcbench.conformance.conventions import Finding, apply_findings, measure_conventions
     from pcbench.worker.isolation import open_subject
     from pcbench.worker.limits import Limits
 
@@ -49,15 +49,15 @@ def command(impl: str, python: str | None, timeout: float, in_process: bool) -> 
     with orderly_termination():
         subject = open_subject(spec, python=python, limits=limits, in_process=in_process)
         try:
-            for finding in measured(subject):
+            for finding in measure_conventions(subject):
                 findings.append(finding)
                 show(finding.law, style="bold")
-                for line in described(finding):
+                for line in finding_lines(finding):
                     show(f"  {line}")
         finally:
             subject.close()
     declared = subject.manifest.conventions
-    found = concluded(declared, findings)
+    found = apply_findings(declared, findings)
     if found != declared:
         show("\nThe manifest should declare\n")
         show("        conventions=Conventions(")
@@ -67,7 +67,7 @@ def command(impl: str, python: str | None, timeout: float, in_process: bool) -> 
     if all(f.skipped for f in findings):
         show("\nnothing could be asked: the manifest claims nothing that depends on a convention")
         sys.exit(3)
-    unexplained = [f.law for f in findings if not f.skipped and f.settled is None]
+    unexplained = [f.law for f in findings if not f.skipped and f.determined is None]
     if unexplained:
         show(f"\nnot explained by any convention: {', '.join(unexplained)}")
         sys.exit(3)
@@ -76,7 +76,7 @@ def command(impl: str, python: str | None, timeout: float, in_process: bool) -> 
     sys.exit(0 if found == declared else 1)
 
 
-def described(finding: Any) -> list[str]:
+def finding_lines(finding: Any) -> list[str]:
     """What a finding says, a line for each convention or one for all of them."""
     if finding.skipped:
         return [f"not asked: {finding.skipped}"]

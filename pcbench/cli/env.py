@@ -50,12 +50,12 @@ def create(
     shown = display.choose(console, quiet)
     with orderly_termination():
         try:
-            record = environment_making.make(
-                environments.named(name), source=source, python=python, add=checkouts, replace_old=replace_old,
-                tell=shown.note, working=lambda line: shown.running(0, line),
+            record = environment_making.make_environment(
+                environments.find_environment(name), source=source, python=python, add=checkouts, replace_old=replace_old,
+                tell=shown.note, working=lambda line: shown.show_current(0, line),
             )  # fmt: skip
         finally:
-            shown.finished()
+            shown.close()
     _conclude(console, f"made {name} in {record.seconds:.0f} s", record)
 
 
@@ -69,7 +69,7 @@ def add(name: str, checkouts: tuple[str, ...]) -> None:
     """
     from pcbench.environments import make as environment_making
 
-    environments.named(name)
+    environments.find_environment(name)
     record = environment_making.add(name, checkouts)
     _conclude(Console(highlight=False), f"added to {name}", record)
 
@@ -84,10 +84,10 @@ def list_(as_json: bool) -> None:
             name: {"state": text, **({"interpreter": str(record.interpreter), **record.to_json()} if record else {})}
             for name, (text, record) in found.items()
         }
-        click.echo(json.dumps({"place": str(environments.place()), "environments": data}, indent=1))
+        click.echo(json.dumps({"place": str(environments.environments_folder()), "environments": data}, indent=1))
         return
     console = Console(highlight=False)
-    console.print(str(environments.place()), markup=False, soft_wrap=True)
+    console.print(str(environments.environments_folder()), markup=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for title in ("environment", "library", "Python", "state", "size", "there"):
         table.add_column(title, overflow="fold", justify="right" if title == "size" else "left")
@@ -96,8 +96,8 @@ def list_(as_json: bool) -> None:
             where = ENVIRONMENTS[name].command if text == "not made" else ""
             table.add_row(*(Text(t) for t in (name, "", "", text, "", where)))
             continue
-        where = "\n".join([f"{name}/{record.folder}", *(_added(entry) for entry in record.added)])
-        row = (name, record.described, record.python, text, size(record.bytes), where)
+        where = "\n".join([f"{name}/{record.folder}", *(_checkout_text(entry) for entry in record.added)])
+        row = (name, record.description, record.python, text, size(record.bytes), where)
         table.add_row(*(Text(t) for t in row))
     console.print(table)
 
@@ -109,7 +109,7 @@ def remove(names: tuple[str, ...]) -> None:
     from pcbench.environments import make as environment_making
 
     for name in names:
-        environments.named(name)
+        environments.find_environment(name)
     for name in names:
         gone = environment_making.remove(name)
         click.echo(f"removed {name}" if gone else f"{name} was not made")
@@ -120,18 +120,18 @@ def size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def _added(entry: object) -> str:
+def _checkout_text(entry: object) -> str:
     assert isinstance(entry, dict)
-    return f"+ {entry['path']}" + (f" at {environments.short(entry['commit'])}" if entry.get("commit") else "")
+    return f"+ {entry['path']}" + (f" at {environments.short_commit(entry['commit'])}" if entry.get("commit") else "")
 
 
 def _conclude(console: Console, what: str, record: Record) -> None:
     console.print(
-        f"{what}: {record.described}, Python {record.python}, {size(record.bytes)} in {record.directory}",
+        f"{what}: {record.description}, Python {record.python}, {size(record.bytes)} in {record.directory}",
         markup=False, soft_wrap=True,
     )  # fmt: skip
     for entry in record.added:
-        console.print(f"  {_added(entry)}", markup=False, soft_wrap=True)
+        console.print(f"  {_checkout_text(entry)}", markup=False, soft_wrap=True)
     users = _users(record.name)
     if users:
         console.print(f"it is used by: {', '.join(f'pcbench check {name}' for name in users)}", soft_wrap=True)

@@ -99,17 +99,17 @@ def command(
         laws=tuple(split_patterns(laws)), known_failures=known_failures, drift=drift,
     )  # fmt: skip
     shown = display.choose(console, quiet)
-    with orderly_termination(), harness.harness(python=python, threads=threads, clock=clock) as driver:
+    with orderly_termination(), harness.open_harness(python=python, threads=threads, clock=clock) as driver:
         try:
-            with commits.checked_out(repository, base, head, driver.directory) as both:
+            with commits.check_out(repository, base, head, driver.directory) as both:
                 for what, checkout in zip(("base", "head"), both, strict=True):
-                    shown.note(f"{what}: {checkout.described}")
+                    shown.note(f"{what}: {checkout.description}")
                 if head is not None and (left_out := commits.changes_of(repository)):
                     shown.note(f"note: {len(left_out)} uncommitted changes in {repository} are not in {head}")
                 if harness.lacks(both[0].path, spec) and not harness.lacks(both[1].path, spec):
                     # The pull request that brings the adapter must not fail for that.
-                    shown.finished()
-                    said = f"nothing could be compared: {implementation} is new, {both[0].described} has no such file"
+                    shown.close()
+                    said = f"nothing could be compared: {implementation} is new, {both[0].description} has no such file"
                     if markdown_path:
                         Path(markdown_path).write_text(f"**pcbench gate:** {said}\n", encoding="utf-8")
                     console.print(f"{said} (exit code 3)", markup=False, soft_wrap=True)
@@ -118,9 +118,9 @@ def command(
                     harness.side(driver, label, checkout.path, spec, sources)
                     for label, checkout in zip(("base", "head"), both, strict=True)
                 ]
-                report = session.run(driver, both, sides, settings, shown)
+                report = session.run_gate(driver, both, sides, settings, shown)
         finally:
-            shown.finished()
+            shown.close()
     for path, text in ((json_path, report.dumps), (markdown_path, lambda: summary.markdown(report))):
         if path:
             Path(path).write_text(text(), encoding="utf-8")
@@ -129,7 +129,7 @@ def command(
         for name, value in summary.header(report):
             console.print(f"{name:<20} {value}", markup=False, soft_wrap=True)
         console.print()
-        console.print(summary.table(report))
+        console.print(summary.rows_table(report))
         console.print()
     console.print(f"{report.conclusion} (exit code {report.exit_code})", markup=False, soft_wrap=True)
     sys.exit(report.exit_code)

@@ -25,7 +25,7 @@ from pcbench.cli import (
     speed,
 )
 from pcbench.environments.catalogue import PLACE
-from pcbench.errors import PcbenchError, UsageError, told
+from pcbench.errors import PcbenchError, UsageError, error_text
 from pcbench.version import __version__
 
 VARIABLES: frozenset[str] = frozenset({PLACE})
@@ -61,7 +61,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except PcbenchError as error:
-            raise Refusal(told(error)) from error
+            raise Refusal(error_text(error)) from error
         except KeyboardInterrupt:
             click.echo("pcbench: interrupted", err=True)
             ctx.exit(130)

@@ -69,7 +69,7 @@ def command(
     not find it by itself.  Known failures that come with an adapter are expected.  Writes matrix.json, matrix.md and a
     figure, and keeps every report, so that the same command only judges what is missing or has changed.
     """
-    from pcbench.conformance.several import judge_all, wanted
+    from pcbench.conformance.several import judge_all, parse_implementations
     from pcbench.output import display
     from pcbench.report import matrix as matrices
 
@@ -87,7 +87,7 @@ def command(
     columns: list[matrices.Column] = []
     with orderly_termination():
         for column in judge_all(
-            wanted(implementations),
+            parse_implementations(implementations),
             reports,
             profile=profile,
             seed=seed,

@@ -30,7 +30,7 @@ def command(name: str, directory: str, no_workflow: bool) -> None:
 
     place = Path(directory).resolve()
     top = next((p for p in (place, *place.parents) if (p / ".git").exists()), place)
-    written = template.scaffold(name, place.relative_to(top).as_posix(), workflow=not no_workflow)
+    written = template.scaffold_files(name, place.relative_to(top).as_posix(), workflow=not no_workflow)
     files = {Path(os.path.relpath(top / path)): text for path, text in written.items()}
     there = [str(path) for path in files if path.exists()]
     if there:

@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pcbench.cli.sweep_options import Sizes, chosen_of, local_executor
+from pcbench.cli.sweep_options import Sizes, local_executor, parse_choices
 from pcbench.errors import UsageError
 
 PLANES = ("output", "initial", "depth")
@@ -71,9 +71,9 @@ def command(
     from pcbench.output import display
     from pcbench.output.table import write_rows
 
-    chosen = chosen_of("--planes", planes, PLANES)
+    chosen = parse_choices("--planes", planes, PLANES)
     for plane in chosen:
-        experiment.grid(plane, points)  # refused before anything runs
+        experiment.plane_grid(plane, points)  # refused before anything runs
     place, console = Path(directory), Console(highlight=False)
     raw = place / "phase-sizes.csv"
     if fresh:
@@ -91,11 +91,11 @@ def command(
     if not classified:
         raise UsageError(f"no network could be measured: {failures_path(raw)} says why")
     write_rows(place / "phase.csv", classified)
-    note = f"seed {seed}, {seeds} networks of each size, widths {_listed(widths)} at depth {depth}"
+    note = f"seed {seed}, {seeds} networks of each size, widths {_sizes_text(widths)} at depth {depth}"
     if "depth" in chosen:
-        note += f", depths {_listed(depths)} at width {width}"
+        note += f", depths {_sizes_text(depths)} at width {width}"
     written = phase_figure.draw(classified, place, note=note)
-    found = experiment.summary(classified)
+    found = experiment.summarise_planes(classified)
     if not quiet:
         _print_summary(console, found)
         for path in (raw, place / "phase.csv", *written):
@@ -106,7 +106,7 @@ def command(
         raise UsageError(f"some networks could not be measured and are left out: {failures_path(raw)} says why")
 
 
-def _listed(sizes: Sequence[int]) -> str:
+def _sizes_text(sizes: Sequence[int]) -> str:
     return ", ".join(map(str, sorted(set(sizes))))
 
 
@@ -121,12 +121,12 @@ def _print_summary(console: Console, found: Sequence[Mapping[str, Any]]) -> None
         for pc, bp in row["apart"][:_LISTED]:
             where = ", ".join(f"{k}={pc[k]:g}" for k in list(pc)[1:3])
             console.print(
-                f"{row['plane']} {where}: theory {pc['theory']}, PC {_found(pc)}, BP {_found(bp)}",
+                f"{row['plane']} {where}: theory {pc['theory']}, PC {_regime_text(pc)}, BP {_regime_text(bp)}",
                 markup=False, soft_wrap=True,
             )  # fmt: skip
         if len(row["apart"]) > _LISTED:
             console.print(f"{row['plane']}: and {len(row['apart']) - _LISTED} more, see phase.csv", markup=False)
 
 
-def _found(row: Mapping[str, Any]) -> str:
+def _regime_text(row: Mapping[str, Any]) -> str:
     return f"{row['regime']} (hidden {row['hidden_exponent']:+.2f}, output {row['output_exponent']:+.2f})"

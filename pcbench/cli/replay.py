@@ -31,7 +31,7 @@ def command(law: str, problem: str, impl: str, python: str | None, timeout: floa
     """  # noqa: D301 (click's marker for a paragraph that is not wrapped)
     from pcbench.adapters.register import locate
     from pcbench.laws import select
-    from pcbench.properties import replay as measure_law
+    from pcbench.properties import measure_problem as measure_law
     from pcbench.worker.isolation import open_subject
     from pcbench.worker.limits import Limits
 

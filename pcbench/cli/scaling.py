@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pcbench.cli.sweep_options import Sizes, chosen_of, dask_executor, local_executor
+from pcbench.cli.sweep_options import Sizes, dask_executor, local_executor, parse_choices
 from pcbench.errors import UsageError
 
 FIGURES = ("initialisation", "training", "nonlinear", "architectures")
@@ -63,7 +63,7 @@ def command(
     )  # fmt: skip
     if not options.depths:
         raise UsageError(f"--depths {','.join(map(str, depths))}: needed at least 2 layers of weights")
-    chosen = chosen_of("--figures", figures, FIGURES)
+    chosen = parse_choices("--figures", figures, FIGURES)
     place, console, began = Path(directory), Console(highlight=False), time.monotonic()
     sweeps = _inference_sweeps(options) if inference else _sweeps(chosen, options)
     if redraw:
@@ -72,7 +72,7 @@ def command(
         where: Callable[[], AbstractContextManager[Any]] = (
             (lambda: dask_executor(dask)) if dask else (lambda: local_executor(workers or os.cpu_count() or 1))
         )
-        rows = _measured(sweeps, place, where, console, quiet)
+        rows = _run_sweeps(sweeps, place, where, console, quiet)
     if inference:
         from pcbench.experiments.inference import figure as inference_figure
 
@@ -89,7 +89,7 @@ def command(
         )
         from pcbench.output.table import write_rows
 
-        write_rows(place / "exponents.csv", scaling_exponents.table(rows))
+        write_rows(place / "exponents.csv", scaling_exponents.exponent_rows(rows))
         written = [place / "exponents.csv", *scaling_figure.draw(rows, place)]
         if rows.get("initialisation"):
             written += scaling_joint_figure.draw(rows["initialisation"], place)
@@ -118,13 +118,13 @@ def _sweeps(chosen: list[str], options: Any) -> dict[str, tuple[Any, list[dict[s
     )
 
     tables = {
-        "initialisation": (("initialisation", scaling_initialisation.measure, scaling_initialisation.points),),
-        "training": (("training", scaling_training.measure, scaling_training.points),),
+        "initialisation": (("initialisation", scaling_initialisation.measure_point, scaling_initialisation.points),),
+        "training": (("training", scaling_training.measure_point, scaling_training.points),),
         "nonlinear": (
-            ("nonlinear", scaling_nonlinear.measure, scaling_nonlinear.points),
+            ("nonlinear", scaling_nonlinear.measure_point, scaling_nonlinear.points),
             ("steps", scaling_nonlinear.measure_steps, scaling_nonlinear.step_points),
         ),
-        "architectures": (("architectures", scaling_architectures.measure, scaling_architectures.points),),
+        "architectures": (("architectures", scaling_architectures.measure_point, scaling_architectures.points),),
     }
     return {
         table: (measure, sorted(points(options), key=_work, reverse=True))
@@ -137,14 +137,16 @@ def _inference_sweeps(options: Any) -> dict[str, tuple[Any, list[dict[str, Any]]
     from pcbench.experiments.inference import sweep as inference_scaling
 
     defaults = options.widths == tuple(map(int, _WIDTHS.split(",")))
-    return {"inference": (inference_scaling.measure, inference_scaling.sweep_points(None if defaults else options))}
+    return {
+        "inference": (inference_scaling.measure_point, inference_scaling.sweep_points(None if defaults else options))
+    }
 
 
 def _work(point: dict[str, Any]) -> float:
     return float(point.get("width", 0)) ** 2 * float(point.get("depth", point.get("blocks", 1)))
 
 
-def _measured(
+def _run_sweeps(
     sweeps: dict[str, tuple[Any, list[dict[str, Any]]]], place: Path, where: Callable[[], Any], console: Console,
     quiet: bool,
 ) -> dict[str, Any]:  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from pcbench.cli.sweep_options import Sizes, chosen_of
+from pcbench.cli.sweep_options import Sizes, parse_choices
 from pcbench.errors import UsageError
 
 KINDS = ("float32", "float64", "tf32", "bfloat16")
@@ -84,7 +84,7 @@ def command(
         raise UsageError(
             f"--depths {min(depths)}: needed depths of 2 or more, since a PCN has at least 2 weight matrices"
         )
-    pairs = [(k, "highest") if k in KINDS[:2] else ("float32", k) for k in chosen_of("--kinds", kinds, KINDS)]
+    pairs = [(k, "highest") if k in KINDS[:2] else ("float32", k) for k in parse_choices("--kinds", kinds, KINDS)]
     limits = speed_grid.Limits(bytes=memory * 1e9, operations=work * 1e9)
     todo, left_out = speed_grid.points(
         widths,
@@ -94,7 +94,7 @@ def command(
         limits,
         activation=activation,
         groups=groups,
-        orientations=chosen_of("--orientations", orientations, ORIENTATIONS) if orientations else (),
+        orientations=parse_choices("--orientations", orientations, ORIENTATIONS) if orientations else (),
         seconds=seconds,
         rounds=rounds,
     )
@@ -104,28 +104,28 @@ def command(
     if fresh:
         for path in (grid, solved):
             journal_path(path).unlink(missing_ok=True)
-    with _started(peers, timeout) as clients:
+    with _start_workers(peers, timeout) as clients:
         for point in todo:
             point["peers"] = sorted(clients)  # other company is another measurement
         rows = run_sweep(speed_grid.Measure(clients), todo, grid, display=shown, name="cells")
     roads: list[dict[str, Any]] = []
     if equilibria:
         chosen = speed_equilibrium.points([n for n in (64, 256) if n <= max(widths)] or widths[:1], (4, 16))
-        roads = run_sweep(speed_equilibrium.measure, chosen, solved, display=shown, name="equilibria")
-    replace_file(place / "speed.md", speed_report.markdown(rows, left_out, roads, speed_grid.where()))
+        roads = run_sweep(speed_equilibrium.measure_point, chosen, solved, display=shown, name="equilibria")
+    replace_file(place / "speed.md", speed_report.markdown(rows, left_out, roads, speed_grid.run_conditions()))
     if not quiet:
         console.print(f"wrote {grid}, {place / 'speed.md'}", markup=False, soft_wrap=True)
     for pair in pairs:
         same = [row for row in rows if (row["dtype"], row["tier"]) == pair]
         if same:
-            console.print(f"{pair[0]}, {pair[1]}: {speed_report.summary(same)}", markup=False, soft_wrap=True)
+            console.print(f"{pair[0]}, {pair[1]}: {speed_report.summary_sentences(same)}", markup=False, soft_wrap=True)
     failed = [str(failures_path(p)) for p in (grid, solved) if failures_path(p).exists()]
     if failed:
         raise UsageError(f"some cells could not be measured: {', '.join(failed)} say why")
 
 
 @contextmanager
-def _started(peers: Sequence[str], timeout: float) -> Iterator[dict[str, Any]]:
+def _start_workers(peers: Sequence[str], timeout: float) -> Iterator[dict[str, Any]]:
     """A worker for each of `peers`, with all threads, by the name it gives itself."""
     from pcbench.adapters import register as adapters
     from pcbench.worker.client import WorkerClient
@@ -135,7 +135,9 @@ def _started(peers: Sequence[str], timeout: float) -> Iterator[dict[str, Any]]:
         clients = {}
         for text in peers:
             _, spec, python = adapters.locate_pair(text)
-            client = WorkerClient(adapters.for_timing(spec), python or None, Limits(call_seconds=timeout), threads=None)
+            client = WorkerClient(
+                adapters.timing_spec(spec), python or None, Limits(call_seconds=timeout), threads=None
+            )
             stack.enter_context(client)
             clients[client.manifest.name] = client
         yield clients

@@ -33,7 +33,7 @@ class Sizes(click.ParamType):
         return tuple(sorted({int(word) for word in words}))
 
 
-def chosen_of(option: str, text: str, known: Sequence[str]) -> list[str]:
+def parse_choices(option: str, text: str, known: Sequence[str]) -> list[str]:
     """The names in a comma-separated `text`, each once.
 
     **Raises:** `UsageError` naming `option` if one is not `known`, or there is none.

@@ -22,7 +22,7 @@ from pcbench.oracle import mlp as oracle
 from pcbench.oracle.numerics import unit_roundoff
 from pcbench.problem.mlp import Problem
 from pcbench.protocol.implementation import CHOICES, Conventions
-from pcbench.worker.subject import Subject, fitted
+from pcbench.worker.subject import Subject, adapt_problem
 
 STAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("energy.matches-definition", ("activity_order", "energy_reduction", "energy_factor")),
@@ -64,40 +64,40 @@ class Finding:
         return self.declared in self.holding
 
     @property
-    def settled(self) -> tuple[Any, ...] | None:
+    def determined(self) -> tuple[Any, ...] | None:
         """The values to go on with, or None if no combination explains the answers or several others do."""
         if self.as_declared:
             return self.declared
         return self.holding[0] if len(self.holding) == 1 else None
 
 
-def measured(subject: Subject) -> Iterator[Finding]:
+def measure_conventions(subject: Subject) -> Iterator[Finding]:
     """The findings of each stage, one after another, each taking for granted what those before it have settled.
 
     **Raises:** nothing for an answer that is wrong or missing: under that reading the law does not hold.
     """
     declared, capabilities, findings = subject.manifest.conventions, subject.manifest.capabilities, list[Finding]()
-    problems = [fitted(Problem.from_line(sizes), capabilities) for sizes in _SIZES]
+    problems = [adapt_problem(Problem.from_line(sizes), capabilities) for sizes in _SIZES]
     problems = [p for p in problems if subject.refuses(p) is None]
     for law, fields in STAGES:
-        known = _settled(findings)
+        known = _determined_values(findings)
         left = tuple(f for f in fields if f not in known)
         findings.append(_stage(subject, law, left, replace(declared, **known), problems))
         yield findings[-1]
 
 
-def concluded(declared: Conventions, findings: Sequence[Finding]) -> Conventions:
+def apply_findings(declared: Conventions, findings: Sequence[Finding]) -> Conventions:
     """The declared conventions with what the findings have settled put in."""
-    return replace(declared, **_settled(findings))
+    return replace(declared, **_determined_values(findings))
 
 
-def _settled(findings: Sequence[Finding]) -> dict[str, Any]:
+def _determined_values(findings: Sequence[Finding]) -> dict[str, Any]:
     """Every convention that these findings settle, with its value."""
     return {
         name: value
         for finding in findings
-        if finding.settled is not None
-        for name, value in zip(finding.fields, finding.settled, strict=True)
+        if finding.determined is not None
+        for name, value in zip(finding.fields, finding.determined, strict=True)
     }
 
 
@@ -106,7 +106,7 @@ def _stage(
 ) -> Finding:
     """One law under every combination of `fields`, the declared one first."""
     declared = tuple(getattr(base, f) for f in fields)
-    reason = REGISTRY[law].missing(subject) or ("" if problems else "none of its problems is claimed")
+    reason = REGISTRY[law].not_applicable_reason(subject) or ("" if problems else "none of its problems is claimed")
     if reason:
         return Finding(law=law, fields=fields, declared=declared, skipped=reason)
     failure = _failure(subject, law, base, problems)

@@ -75,7 +75,7 @@ class Journal:
     def load(self) -> tuple[dict[str, Any], list[Evidence]]:
         """The header and the evidence of the run before, both empty if there is none."""
         try:
-            lines = json_lines.parsed(self.path.read_bytes())
+            lines = json_lines.parse(self.path.read_bytes())
         except OSError:
             return {}, []
         header: dict[str, Any] = {}

@@ -21,7 +21,7 @@ from pcbench.worker.isolation import ISOLATIONS
 from pcbench.worker.limits import Limits
 
 ENGINE = "pcbench.properties"
-"""The module whose `judge` gathers evidence; tests of the runner put another in its place."""
+"""The module whose `judge_group` gathers evidence; tests of the runner put another in its place."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ class Progress:
         self._laws = self._judgements = self._done = 0
         self._counts: Counter[str] = Counter()
 
-    def started(self, implementation: str, laws: int, judgements: int, done: int) -> None:
+    def start(self, implementation: str, laws: int, judgements: int, done: int) -> None:
         """`implementation` says what is judged and how; `done` of `judgements` are known from a journal."""
         self._laws, self._judgements = laws, judgements
         if not self._brief:
@@ -29,11 +29,11 @@ class Progress:
         self._done = done
         self._move()
 
-    def running(self, runner: int, law: str, group: int) -> None:
+    def show_law(self, runner: int, law: str, group: int) -> None:
         """A runner begins with one group of one law."""
-        self._display.running(runner, f"{law} ({group + 1})")
+        self._display.show_current(runner, f"{law} ({group + 1})")
 
-    def judged(self, judgements: int) -> None:
+    def advance(self, judgements: int) -> None:
         """So many judgements have been made so far."""
         self._done = judgements
         self._move()
@@ -54,9 +54,9 @@ class Progress:
         """Something that a user should know."""
         self._display.note(text)
 
-    def finished(self) -> None:
+    def close(self) -> None:
         """The run has ended, in whatever way."""
-        self._display.finished()
+        self._display.close()
 
     def _move(self) -> None:
         counts = ", ".join(f"{n} {outcome}" for outcome, n in self._counts.items())

@@ -28,7 +28,7 @@ from pcbench.report.report import Report
 from pcbench.timing.machine import available_cpus, pin_to_cpu
 from pcbench.worker.limits import CALL_SECONDS, Limits
 
-PATIENCE = 300.0
+HANG_SECONDS = 300.0
 """Seconds beyond the limit of a call that a runner may go without finishing a call before it counts as hung."""
 
 _POLL = 0.25
@@ -53,7 +53,7 @@ def check(
     fresh: bool = False,
     progress: Progress | None = None,
     command: str = "",
-    hang_seconds: float = PATIENCE,
+    hang_seconds: float = HANG_SECONDS,
     engine: str = ENGINE,
 ) -> Report:
     """Judge an implementation by the laws of predictive coding networks.
@@ -77,7 +77,7 @@ def check(
       `in_process` runs it inside the runners instead.
     - `journal_dir`: where a run that is interrupted leaves what it has judged, to go on there; None keeps nothing.
       `fresh` ignores what was left.
-    - `progress`: a display, silent by default; `command`: what the report says it was made by; `patience`: seconds
+    - `progress`: a display, silent by default; `command`: what the report says it was made by; `hang_seconds`: seconds
       beyond `timeout` that a runner may go without ending a call before it counts as hung; `engine`: see `Plan`.
 
     Ctrl-C ends the run and gives the partial report, whose header says so.
@@ -106,7 +106,7 @@ def check(
     count = min(workers or len(available_cpus()), plan.evidence.groups)
     run = _Run(plan, count, journal, hang_seconds, progress or Progress())
     run.resume(header, evidence)
-    return run.go(command)
+    return run.execute(command)
 
 
 def _judge_here(session: Session, progress: Progress, command: str) -> Report:
@@ -116,16 +116,16 @@ def _judge_here(session: Session, progress: Progress, command: str) -> Report:
     total = len(plan.laws)
     try:
         session.start()
-        progress.started(session.description, total, total, 0)
+        progress.start(session.description, total, total, 0)
         for number, law in enumerate(plan.laws, start=1):
-            progress.running(0, law, 0)
+            progress.show_law(0, law, 0)
             verdicts[law] = session.verdict(law)
-            progress.judged(number)
+            progress.advance(number)
             progress.verdict(verdicts[law])
     except KeyboardInterrupt:
         partial = "interrupted"
     finally:
-        progress.finished()
+        progress.close()
         session.close()
     found = [verdicts.get(law) or Verdict(law=law, outcome="not-run") for law in plan.laws]
     return build_report(
@@ -149,7 +149,7 @@ class _Slot:
 class _Run:
     """The state of one run; see `check`."""
 
-    def __init__(self, plan: Plan, workers: int, journal: Journal | None, patience: float, progress: Progress) -> None:
+    def __init__(self, plan: Plan, workers: int, journal: Journal | None, hang_seconds: float, progress: Progress) -> None:
         self.plan, self.workers, self.laws = plan, workers, plan.selected
         self.journal, self.hang_seconds, self.progress = journal, hang_seconds, progress
         self.profile = plan.evidence
@@ -175,7 +175,7 @@ class _Run:
             if item.law in wanted and 0 <= item.group < self.profile.groups:
                 self.evidence[item.law, item.group] = item
 
-    def go(self, command: str) -> Report:
+    def execute(self, command: str) -> Report:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         try:
             self._work()
@@ -185,7 +185,7 @@ class _Run:
             try:
                 self._stop()
             finally:  # a second Ctrl-C ends the waiting; what is still running ends with the pipe to this process
-                self.progress.finished()
+                self.progress.close()
         report = self._report(command, started)
         if self.journal is not None:
             # Only a complete run is forgotten; a partial one can be taken up again.
@@ -209,7 +209,7 @@ class _Run:
             if slot is None:
                 continue  # last words of a runner that has been replaced
             if event is None:
-                self._lost(slot)
+                self._handle_lost_runner(slot)
             else:
                 getattr(self, "_on_" + event.pop("event"))(slot, **event)
             if time.monotonic() - self.began > _POLL:
@@ -238,7 +238,7 @@ class _Run:
         if self.about is None:
             self.about = Introduction(**ready)
             self._begin(self.about)
-        self._give(slot)
+        self._assign_group(slot)
 
     def _on_failed(self, slot: _Slot, kind: str, message: str, stderr: str) -> None:
         if self.about is None:
@@ -250,7 +250,7 @@ class _Run:
 
     def _on_law(self, slot: _Slot, law: str, group: int) -> None:
         slot.law, slot.since = law, time.monotonic()
-        self.progress.running(slot.number, law, group)
+        self.progress.show_law(slot.number, law, group)
 
     def _on_evidence(self, slot: _Slot, evidence: dict[str, Any]) -> None:
         slot.law, slot.since = None, time.monotonic()
@@ -259,7 +259,7 @@ class _Run:
     def _on_done(self, slot: _Slot, group: int, compilations: int | None) -> None:
         slot.group = None
         slot.compilations = max(slot.compilations, compilations or 0)
-        self._give(slot)
+        self._assign_group(slot)
 
     # ---- work -----------------------------------------------------------------------------------------------------
 
@@ -277,15 +277,15 @@ class _Run:
                 self.progress.note(self.journal.problem)
         name = " ".join(part for part in (manifest["name"], manifest["version"]) if part)
         described = f"{name}, profile {self.plan.profile}, seed {self.plan.seed}, {self.workers} workers"
-        self.progress.started(described, len(self.laws), total, len(self.evidence))
+        self.progress.start(described, len(self.laws), total, len(self.evidence))
         for law in self.laws:
-            self._tell(law.id)
+            self._announce_verdict(law.id)
 
     def _outcomes(self, group: int) -> dict[str, str]:
         found = ((law.id, self.evidence.get((law.id, group))) for law in self.laws)
         return {name: e.outcome for name, e in found if e is not None}
 
-    def _give(self, slot: _Slot) -> None:
+    def _assign_group(self, slot: _Slot) -> None:
         """Hand the next group that has something left to judge to a runner that is ready."""
         while self.groups:
             group = self.groups.popleft()
@@ -299,10 +299,10 @@ class _Run:
         self.evidence[evidence.law, evidence.group] = evidence
         if self.journal is not None:
             self.journal.add(evidence)
-        self.progress.judged(len(self.evidence))
-        self._tell(evidence.law)
+        self.progress.advance(len(self.evidence))
+        self._announce_verdict(evidence.law)
 
-    def _tell(self, law: str) -> None:
+    def _announce_verdict(self, law: str) -> None:
         """Show the verdict once all groups are in; dependencies come first in every group, so it is final."""
         if law in self.told or any((law, g) not in self.evidence for g in range(self.profile.groups)):
             return
@@ -312,13 +312,13 @@ class _Run:
     # ---- runners that are lost ------------------------------------------------------------------------------------
 
     def _look_for_hung(self) -> None:
-        limit = self.plan.limits.call_seconds + self.patience
+        limit = self.plan.limits.call_seconds + self.hang_seconds
         for slot in self.slots:
             if (slot.group is not None or self.about is None) and time.monotonic() - slot.since > limit:
                 where = "its start" if self.about is None else f"law {slot.law}"
                 self._replace(slot, "timeout", f"the runner hung: no call ended for {limit:g} s during {where}")
 
-    def _lost(self, slot: _Slot) -> None:
+    def _handle_lost_runner(self, slot: _Slot) -> None:
         ending = slot.process.ending()
         if self.about is None:
             raise WorkerCrashError(f"the implementation could not be started: the runner {ending}", slot.process.stderr)

@@ -51,7 +51,7 @@ class _Channel:
         if not line:
             sys.exit(0)
         threading.Thread(target=self._read, daemon=True).start()
-        threading.Thread(target=self._beat, daemon=True).start()
+        threading.Thread(target=self._send_heartbeats, daemon=True).start()
         return json.loads(line)
 
     def next_job(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class _Channel:
         else:
             sys.__unraisablehook__(unraisable)
 
-    def _beat(self) -> None:
+    def _send_heartbeats(self) -> None:
         """Tell the coordinator that calls of the implementation still come to an end."""
         idle = threading.Event()
         while not idle.wait(_HEARTBEAT):
@@ -132,14 +132,14 @@ def _stderr_of(error: BaseException) -> str:
     return str(getattr(error, "stderr", "") or getattr(error, "traceback", "") or "")
 
 
-def _interrupted(number: int, frame: Any) -> None:
+def _raise_interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
 def main() -> int:
     """Serve the coordinator until it closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's to handle
-    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGTERM, _raise_interrupt)
     jobs = os.fdopen(os.dup(0), "r", encoding="utf-8")
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # What an implementation in this process prints must not get between the events, nor may it read the jobs.

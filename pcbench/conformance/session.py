@@ -57,7 +57,7 @@ def introduce(subject: Subject, plan: Plan) -> Introduction:
         manifest=plain_data(subject.manifest.to_json()),
         info=plain_data(getattr(subject.transport, "info", {}) or {}),
         offers=sorted(subject.offers),
-        missing={law.id: reason for law in plan.selected if (reason := law.missing(subject)) is not None},
+        missing={law.id: reason for law in plan.selected if (reason := law.not_applicable_reason(subject)) is not None},
         unfit=unfit_problems(plan.selected, subject, plan.first),
     )
 
@@ -124,7 +124,7 @@ class Session:
         try:
             engine = importlib.import_module(self.plan.engine)
             first = problem_from_line(line) if line else None
-            return engine.judge(law, self.subject, self.plan.evidence, self.plan.seed, group, first)
+            return engine.judge_group(law, self.subject, self.plan.evidence, self.plan.seed, group, first)
         except ImplementationError as error:
             message, stderr = f"{type(error).__name__}: {error}", getattr(error, "stderr", "")
             return Evidence(law=law.id, group=group, outcome="error", message=message, stderr=stderr)
@@ -144,7 +144,7 @@ class Session:
             groups = range(self.plan.evidence.groups)
             # A law that is broken in one group blocks its dependants in all of them, so none is judged in vain.
             parts = [self.judge(REGISTRY[id], group, judged) for group in groups]
-            self._verdicts[id] = merge(id, parts, self.plan.evidence.needed(REGISTRY[id].ladder))
+            self._verdicts[id] = merge(id, parts, self.plan.evidence.needed_examples(REGISTRY[id].ladder))
         return known_failures.apply([self._verdicts[id]], self.plan.known)[0]
 
     def _outcome(self, id: str) -> str:
@@ -185,7 +185,7 @@ def merge_groups(plan: Plan, evidence: Mapping[tuple[str, int], Evidence]) -> li
     verdicts = []
     for law in plan.selected:
         found = parts[law.id]
-        verdict = merge(law.id, found, plan.evidence.needed(law.ladder))
+        verdict = merge(law.id, found, plan.evidence.needed_examples(law.ladder))
         if len(found) < plan.evidence.groups and verdict.outcome in ("pass", "inconclusive"):
             count = f"{len(found)} of {plan.evidence.groups} groups were judged" if found else ""
             verdict = Verdict(law=law.id, outcome="not-run", message=count)

@@ -32,7 +32,7 @@ class Wanted:
     known: tuple[KnownFailure, ...] = ()
 
 
-def wanted(texts: Sequence[str]) -> list[Wanted]:
+def parse_implementations(texts: Sequence[str]) -> list[Wanted]:
     """Parse `IMPL` or `IMPL=PYTHON`, each with the known failures that come with its adapter.
 
     **Raises:** `UsageError` for what is not known, or named twice.
@@ -72,7 +72,7 @@ def judge_all(
         tell(f"[{number}/{len(implementations)}] {entry.name}")
         path = directory / f"{entry.name}.json"
         try:
-            earlier = None if fresh else _earlier(path, entry, profile, seed, chosen, options)
+            earlier = None if fresh else _reusable_report(path, entry, profile, seed, chosen, options)
             if earlier is not None:
                 tell(f"{entry.name} was judged before: {earlier.conclusion}")
                 yield Column(name=entry.name, report=earlier)
@@ -102,7 +102,7 @@ def judge_all(
             return
 
 
-def _earlier(
+def _reusable_report(
     path: Path, entry: Wanted, profile: str, seed: int, laws: Sequence[str], options: Mapping[str, Any]
 ) -> Report | None:
     """The report of an earlier run with the same settings, None if there is none."""
@@ -114,7 +114,11 @@ def _earlier(
         return None  # damaged, or of another version
     h = report.header
     same = (h.profile, h.seed, h.law_set, h.spec) == (profile, seed, law_set_hash(), entry.spec)
-    if not same or [law.id for law in report.laws] != list(laws) or tuple(report.known) != _listed(entry, laws):
+    if (
+        not same
+        or [law.id for law in report.laws] != list(laws)
+        or tuple(report.known) != _known_failures_of(entry, laws)
+    ):
         return None
     with WorkerClient(entry.spec, entry.python) as client:
         manifest, info = plain_data(client.manifest.to_json()), client.info
@@ -122,5 +126,5 @@ def _earlier(
     return report if plain_data(dict(h.manifest)) == manifest and h.commit == commit_known(manifest, info) else None
 
 
-def _listed(entry: Wanted, laws: Sequence[str]) -> tuple[KnownFailure, ...]:
+def _known_failures_of(entry: Wanted, laws: Sequence[str]) -> tuple[KnownFailure, ...]:
     return tuple(known for known in entry.known if known.law in laws)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pcbench.errors import UsageError
-from pcbench.worker.provenance import RECORD, short
+from pcbench.worker.provenance import RECORD, short_commit
 
 Version = tuple[int, int]
 
@@ -51,8 +51,8 @@ class Environment:
     @property
     def pythons(self) -> str:
         """The versions of Python that can have it, in words."""
-        last = f" and before {dotted(self.below)}" if self.below else ""
-        return f"Python {dotted(self.python)} or later{last}"
+        last = f" and before {format_version(self.below)}" if self.below else ""
+        return f"Python {format_version(self.python)} or later{last}"
 
     @property
     def command(self) -> str:
@@ -60,7 +60,7 @@ class Environment:
         return f"pcbench env create {self.name}" + (" PATH_OR_URL" if self.source else "")
 
 
-def dotted(version: Version) -> str:
+def format_version(version: Version) -> str:
     """A version as text, such as 3.11."""
     return ".".join(map(str, version))
 
@@ -120,7 +120,7 @@ ENVIRONMENTS: dict[str, Environment] = _table(
 """The environments that pcbench can make, by name."""
 
 
-def named(name: str) -> Environment:
+def find_environment(name: str) -> Environment:
     """The environment of that name.
 
     **Raises:** `UsageError` if there is none.
@@ -135,7 +135,7 @@ def named(name: str) -> Environment:
 # ---- where they are --------------------------------------------------------------------------------------------------
 
 
-def place() -> Path:
+def environments_folder() -> Path:
     """The folder of all environments: that of PCBENCH_ENVIRONMENTS, else below the user's folder of data.
 
     **Raises:** `UsageError` for a relative path there, which would mean another folder in every directory.
@@ -155,7 +155,7 @@ def place() -> Path:
 
 def folder_of(name: str) -> Path:
     """The folder of one environment."""
-    return place() / name
+    return environments_folder() / name
 
 
 # ---- what was made ---------------------------------------------------------------------------------------------------
@@ -200,9 +200,9 @@ class Record:
         return self.directory / "bin" / "python"
 
     @property
-    def described(self) -> str:
+    def description(self) -> str:
         """Library, version and commit, in a phrase."""
-        return f"{self.library} {self.version}" + (f" at {short(self.commit)}" if self.commit else "")
+        return f"{self.library} {self.version}" + (f" at {short_commit(self.commit)}" if self.commit else "")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -255,7 +255,7 @@ def interpreter(name: str) -> str | None:
     why = trouble(record)
     if why:
         raise UsageError(
-            f"environment {name!r} is broken: {why}. Make it anew with `{named(name).command} --replace`, "
+            f"environment {name!r} is broken: {why}. Make it anew with `{find_environment(name).command} --replace`, "
             f"or do without it: `pcbench env remove {name}`"
         )
     return str(record.interpreter)

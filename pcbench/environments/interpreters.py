@@ -42,12 +42,12 @@ class Found:
     base: str
 
     @property
-    def dotted(self) -> str:
+    def version_text(self) -> str:
         """The version as people write it."""
         return ".".join(map(str, self.version))
 
 
-def asked(path: str) -> Found:
+def identify(path: str) -> Found:
     """Run an interpreter and return its version and what it is.
 
     **Raises:** `UsageError` if it does not start, is no Python, or cannot make virtual environments.
@@ -67,13 +67,13 @@ def asked(path: str) -> Found:
         raise UsageError(f"{path} does not run" + (f": {said[0][:200]}" if said else "")) from None
     if answer["lacks"]:
         raise UsageError(
-            f"{path} (Python {found.dotted}) cannot make virtual environments: it lacks {', '.join(answer['lacks'])}, "
-            "which some systems keep in a package of their own, such as python3-venv"
+            f"{path} (Python {found.version_text}) cannot make virtual environments: it lacks "
+            f"{', '.join(answer['lacks'])}, which some systems keep in a package of their own, such as python3-venv"
         )
     return found
 
 
-def suitable(environment: Environment, python: str | None = None, *, checked: bool = True) -> Found:
+def find_suitable(environment: Environment, python: str | None = None, *, checked: bool = True) -> Found:
     """The interpreter to make `environment` with: `python`, or the first that fits.
 
     Those looked at are pcbench's own, then `NAMES` in every folder of PATH.  A name there may be a launcher of a
@@ -83,25 +83,25 @@ def suitable(environment: Environment, python: str | None = None, *, checked: bo
     **Raises:** `UsageError` that says what was needed, and what was found instead.
     """
     if python is not None:
-        found = asked(processes.resolve_interpreter(python))
+        found = identify(processes.resolve_interpreter(python))
         if found.version < (3, 10):
-            raise UsageError(f"{python} is Python {found.dotted}: pcbench's workers need 3.10 or later")
+            raise UsageError(f"{python} is Python {found.version_text}: pcbench's workers need 3.10 or later")
         if checked and not environment.fits(found.version[:2]):
             raise UsageError(
                 f"environment {environment.name!r} needs {environment.pythons}: {environment.why}; "
-                f"{python} is Python {found.dotted}"
+                f"{python} is Python {found.version_text}"
             )
         return found
     seen: list[str] = []
     for path in _candidates():
         try:
-            found = asked(path)
+            found = identify(path)
         except UsageError as error:
             seen.append(str(error))
             continue
         if environment.fits(found.version[:2]):
             return found
-        seen.append(f"{path} is Python {found.dotted}")
+        seen.append(f"{path} is Python {found.version_text}")
     raise UsageError(
         f"environment {environment.name!r} needs {environment.pythons}: {environment.why}. None was found; "
         "give one with --python PATH\n" + "\n".join(f"  looked at: {line}" for line in seen)

@@ -27,7 +27,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pcbench.environments import catalogue as environments
 from pcbench.environments import pip_log
 from pcbench.environments.catalogue import Environment, Record
-from pcbench.environments.interpreters import Found, suitable
+from pcbench.environments.interpreters import Found, find_suitable
 from pcbench.errors import InstallationError, UsageError
 from pcbench.version import __version__
 from pcbench.worker import process as processes
@@ -97,7 +97,7 @@ def requirements_of(environment: Environment, source: str | None) -> tuple[str, 
 # ---- making ----------------------------------------------------------------------------------------------------------
 
 
-def make(
+def make_environment(
     environment: Environment,
     *,
     source: str | None = None,
@@ -117,23 +117,23 @@ def make(
     afterwards.  Nothing half-made is left in either case, nor after Ctrl-C; pip's log is kept.
     """
     requirements = requirements_of(environment, source)
-    found = suitable(environment, python, checked=source is None)
+    found = find_suitable(environment, python, checked=source is None)
     paths = [checkout(path) for path in add]
     commit = commit_of(requirements[0]) if os.path.isdir(requirements[0]) else ""
     folder = environments.folder_of(environment.name)
     log = _log(environment.name)
-    with _locked(folder):
+    with _folder_lock(folder):
         _refuse_old(environment, replace_old)
         directory = Path(tempfile.mkdtemp(prefix="venv-", dir=folder))
         began, kept = time.monotonic(), False
         try:
-            tell(f"making a virtual environment with Python {found.dotted} ({found.path})")
+            tell(f"making a virtual environment with Python {found.version_text} ({found.path})")
             _run([found.path, "-m", "venv", str(directory)], log, working, f"`{found.path} -m venv` failed", found)
             command = [str(directory / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
             tell(f"installing {', '.join(requirements)}")
             _pip([*command, "--no-input", "--progress-bar", "off", *requirements], log, working, environment, found)
             _write_path(directory, paths)
-            record = _recorded(environment, directory, found, requirements, source, commit, paths, log, began)
+            record = _make_record(environment, directory, found, requirements, source, commit, paths, log, began)
             _save(record)
             kept = True
         finally:
@@ -151,8 +151,8 @@ def add(name: str, paths: Sequence[str]) -> Record:
     **Raises:** `UsageError` if it was not made or is broken, or a path is no directory.
     """
     chosen = [checkout(path) for path in paths]
-    with _locked(environments.folder_of(name)):
-        record = existing(name)
+    with _folder_lock(environments.folder_of(name)):
+        record = require_record(name)
         known = {entry["path"]: entry for entry in record.added}
         record = replace(record, added=tuple({**known, **{entry["path"]: entry for entry in chosen}}.values()))
         _write_path(record.directory, record.added)
@@ -160,13 +160,13 @@ def add(name: str, paths: Sequence[str]) -> Record:
     return record
 
 
-def existing(name: str) -> Record:
+def require_record(name: str) -> Record:
     """The record of an environment that was made and can be used.
 
     **Raises:** `UsageError` if there is none.
     """
     if environments.interpreter(name) is None:
-        raise UsageError(f"environment {name!r} was not made: `{environments.named(name).command}` makes it")
+        raise UsageError(f"environment {name!r} was not made: `{environments.find_environment(name).command}` makes it")
     record = environments.read(name)
     assert record is not None  # for the type checker
     return record
@@ -180,7 +180,7 @@ def remove(name: str) -> bool:
     folder = environments.folder_of(name)
     if not folder.exists():
         return False
-    with _locked(folder):
+    with _folder_lock(folder):
         (folder / RECORD).unlink(missing_ok=True)  # first: what has no record is not there
         _sweep(folder, None)
         try:
@@ -209,7 +209,7 @@ def _refuse_old(environment: Environment, replace_old: bool) -> None:
     record = environments.read(environment.name)
     if record is not None:
         raise UsageError(
-            f"environment {environment.name!r} is there already: {record.described} on Python {record.python}, made "
+            f"environment {environment.name!r} is there already: {record.description} on Python {record.python}, made "
             f"{record.made[:10]}. Give --replace to make it anew"
         )
 
@@ -219,7 +219,7 @@ def _write_path(directory: Path, paths: Sequence[Mapping[str, str]]) -> None:
     (packages / ADDED).write_text("".join(f"{entry['path']}\n" for entry in paths), encoding="utf-8")
 
 
-def _recorded(
+def _make_record(
     environment: Environment, directory: Path, found: Found, requirements: tuple[str, ...], source: str | None,
     commit: str, added: Sequence[Mapping[str, str]], log: Path, began: float,
 ) -> Record:  # fmt: skip
@@ -238,8 +238,8 @@ def _recorded(
             file.write(f"\n$ import {environment.module}\n{done.stderr}")
         said = (done.stderr.strip().splitlines() or [processes.ending(done.returncode)])[-1]
         raise InstallationError(
-            f"{environment.library} was installed with Python {found.dotted}, but cannot be imported there: {said}\n"
-            f"the log: {log}"
+            f"{environment.library} was installed with Python {found.version_text}, but cannot be imported there: "
+            f"{said}\nthe log: {log}"
         )
     what = json.loads(done.stdout.splitlines()[-1])
     given = requirements[0] if source is not None else ""
@@ -248,11 +248,11 @@ def _recorded(
         folder=directory.name,
         library=environment.library,
         version=what["version"],
-        source=_without_password(given),
+        source=_strip_password(given),
         commit=str(what["url"].get("vcs_info", {}).get("commit_id", commit)),
-        requirements=tuple(map(_without_password, requirements)),
+        requirements=tuple(map(_strip_password, requirements)),
         packages=dict(sorted(what["packages"].items(), key=lambda pair: pair[0].lower())),
-        python=found.dotted,
+        python=found.version_text,
         base=found.base,
         added=tuple(added),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -263,7 +263,7 @@ def _recorded(
     )
 
 
-def _without_password(text: str) -> str:
+def _strip_password(text: str) -> str:
     """A URL without the name and password that it may hold; an ssh user name stays."""
     return re.sub(r"(?<=://)[^/@]*:[^/@]*@", "", text)
 
@@ -309,7 +309,7 @@ def _delete(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _folder_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of an environment; it ends with the process that holds it.
 
     **Raises:** `UsageError` if another has it, or the folder cannot be made.
@@ -340,7 +340,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _log(name: str) -> Path:
     """A new file for what pip prints, the last few of the environment's being kept."""
-    folder = environments.place() / "logs"
+    folder = environments.environments_folder() / "logs"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for old in sorted(folder.glob(f"{name}-*.log"))[:-4]:
@@ -357,8 +357,8 @@ def _pip(command: list[str], log: Path, working: Callable[[str], None], environm
         _run(command, log, working, "pip failed", found)
     except InstallationError:
         text = log.read_text(encoding="utf-8", errors="replace")
-        cause = pip_log.cause(text, found.dotted)
-        lines = [f"environment {environment.name!r} cannot be made with Python {found.dotted}: {cause.what}"]
+        cause = pip_log.cause(text, found.version_text)
+        lines = [f"environment {environment.name!r} cannot be made with Python {found.version_text}: {cause.what}"]
         if cause.python:
             lines.append(f"needed Python {cause.python}: `{environment.command} --python PATH`, with the path of one")
         elif cause.remedy:
@@ -375,7 +375,7 @@ def _run(command: list[str], log: Path, working: Callable[[str], None], failure:
     for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_QUIET"):  # packages elsewhere, or a log that is silent
         env.pop(name, None)
     with log.open("ab") as file:
-        file.write(f"$ {' '.join(map(_without_password, command))}\n".encode())
+        file.write(f"$ {' '.join(map(_strip_password, command))}\n".encode())
         file.flush()
         process = processes.start(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env)
         try:
@@ -388,7 +388,7 @@ def _run(command: list[str], log: Path, working: Callable[[str], None], failure:
     if process.returncode:
         said = _last_line(log)
         raise InstallationError(
-            f"{failure} with Python {found.dotted}: {processes.ending(process.returncode)}, {said}\nthe log: {log}"
+            f"{failure} with Python {found.version_text}: {processes.ending(process.returncode)}, {said}\nthe log: {log}"
         )
 
 

@@ -50,7 +50,7 @@ class Cause:
 def cause(log: str, python: str) -> Cause:
     """The cause of a failed installation under Python of version `python`, from everything pip printed."""
     log = "\n".join(line.rstrip() for line in log.splitlines()) + "\n"
-    readers = (_full_disk, _wrong_python, _conflict, _unsatisfied, _not_fetched, _not_built)
+    readers = (_full_disk, _wrong_python, _conflict, _missing_release, _fetch_failure, _build_failure)
     found = (reader(log, python) for reader in readers)
     return next((item for item in found if item is not None), Cause(what=_last_error(log)))
 
@@ -84,7 +84,7 @@ def _conflict(log: str, python: str) -> Cause | None:
     return Cause(what=f"requirements contradict each other: {'; '.join(lines)}")
 
 
-def _unsatisfied(log: str, python: str) -> Cause | None:
+def _missing_release(log: str, python: str) -> Cause | None:
     match = None
     for match in _UNSATISFIED.finditer(log):  # noqa: B007 (the last is the one that pip gave up on)
         pass
@@ -98,7 +98,7 @@ def _unsatisfied(log: str, python: str) -> Cause | None:
         for line in log.splitlines()
         if _OTHER_PYTHONS in line
         for version, other in _OTHER_PYTHON.findall(line.partition(_OTHER_PYTHONS)[2])
-        if wanted is not None and _within(version, wanted.specifier)
+        if wanted is not None and _satisfies(version, wanted.specifier)
     ]
     if elsewhere:
         newest = max(elsewhere, key=lambda pair: Version(pair[0]))
@@ -122,14 +122,14 @@ def _requirement(text: str) -> Requirement | None:
         return None
 
 
-def _within(version: str, specifier: SpecifierSet) -> bool:
+def _satisfies(version: str, specifier: SpecifierSet) -> bool:
     try:
         return specifier.contains(Version(version), prereleases=False)
     except (InvalidVersion, InvalidSpecifier):
         return False
 
 
-def _not_fetched(log: str, python: str) -> Cause | None:
+def _fetch_failure(log: str, python: str) -> Cause | None:
     """A URL that a version control system could not get."""
     if not re.search(r"git (?:clone|fetch|checkout|rev-parse)\b.* did not run successfully", log):
         return None
@@ -138,7 +138,7 @@ def _not_fetched(log: str, python: str) -> Cause | None:
     return Cause(what=f"git could not fetch the source{why}", remedy="look at the URL, and whether it can be reached")
 
 
-def _not_built(log: str, python: str) -> Cause | None:
+def _build_failure(log: str, python: str) -> Cause | None:
     """A package that had to be built, and could not be; what the compiler or the build said first is the cause."""
     names = [m["what"] for m in _UNBUILT.finditer(log)]
     output = _OUTPUT.search(log)

@@ -86,7 +86,7 @@ def run_sweep(
         finally:
             ordered = [row for key in wanted for row in finished.get(key, [])]
             table.rewrite(ordered)
-            display.finished()
+            display.close()
     return ordered
 
 
@@ -122,7 +122,7 @@ def _source(function: Function) -> str:
         return ""
 
 
-def guarded(function: Function, point: Point) -> tuple[list[Row] | None, dict[str, str] | None]:
+def run_point(function: Function, point: Point) -> tuple[list[Row] | None, dict[str, str] | None]:
     """The rows of a point, or why there are none, as data: exceptions need not survive a pickle."""
     try:
         return [plain_row(row) for row in function(point)], None
@@ -136,29 +136,29 @@ def _results(
     """Key, rows and failure of each point as it finishes."""
     if executor is None:
         for key, point in todo.items():
-            rows, failure = guarded(function, point)
+            rows, failure = run_point(function, point)
             yield key, rows or [], failure
         return
     futures: dict[Future[Any], str] = {}
     try:
         for key, point in todo.items():
             try:
-                futures[executor.submit(guarded, function, point)] = key
+                futures[executor.submit(run_point, function, point)] = key
             except BrokenExecutor as error:
-                yield key, [], _lost(error)
+                yield key, [], _worker_failure(error)
         for future in as_completed(list(futures)):
             key = futures.pop(future)
             try:
                 rows, failure = future.result()
             except Exception as error:
-                rows, failure = None, _lost(error)
+                rows, failure = None, _worker_failure(error)
             yield key, rows or [], failure
     finally:
         for future in futures:
             future.cancel()
 
 
-def _lost(error: Exception) -> dict[str, str]:
+def _worker_failure(error: Exception) -> dict[str, str]:
     """The failure of a point whose worker died, or which the cluster lost or could not send."""
     return {"error": f"{type(error).__name__}: {error}", "traceback": ""}
 
@@ -180,10 +180,10 @@ def _journal(path: Path) -> Iterator[tuple[IO[bytes], dict[str, list[Row]]]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it even after kill -9
         except OSError:
             raise UsageError(f"{place} is in use by another sweep: wait for it or choose another directory") from None
-        yield file, _finished(json_lines.resumed(file))
+        yield file, _finished_points(json_lines.resume(file))
 
 
-def _finished(entries: Sequence[Any]) -> dict[str, list[Row]]:
+def _finished_points(entries: Sequence[Any]) -> dict[str, list[Row]]:
     finished: dict[str, list[Row]] = {}
     for entry in entries:
         with suppress(ValueError, TypeError, KeyError):  # a line that somebody damaged is a point to run again

@@ -27,7 +27,7 @@ class SweepProgress:
         self._done += 1
         text = _settings(point)
         self._display.progress(self._done, self._total, self._name)
-        self._display.running(0, text)
+        self._display.show_current(0, text)
         if self._done == self._total or self._done - self._printed >= self._total / _LINES:
             self._printed = self._done
             spent = time.monotonic() - self._began

@@ -34,7 +34,7 @@ class Checkout:
     changes: tuple[str, ...] = ()
 
     @property
-    def described(self) -> str:
+    def description(self) -> str:
         """Name, commit and subject, in a phrase."""
         subject = textwrap.shorten(self.subject, 60, placeholder=" ...")
         text = f"{self.name} ({self.sha[:10]}: {subject})"
@@ -77,7 +77,7 @@ def changes_of(repository: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def checked_out(repository: Path, base: str, head: str | None, directory: Path) -> Iterator[tuple[Checkout, Checkout]]:
+def check_out(repository: Path, base: str, head: str | None, directory: Path) -> Iterator[tuple[Checkout, Checkout]]:
     """Both sides' files below `directory`, removed from the repository's books at the end, in whatever way it comes.
 
     `head` None is the working tree: its commit if it is clean, else a copy of its files.

@@ -61,7 +61,7 @@ class Conformance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Margin:
+class LawChange:
     """A law that changed between the two runs: the verdict, or a margin that grew; `regression` as in `compare`."""
 
     law: str
@@ -85,34 +85,34 @@ class GateReport:
     seed: int
     plan: Plan
     conformance: tuple[Conformance, Conformance]
-    margins: tuple[Margin, ...] = ()
+    margins: tuple[LawChange, ...] = ()
     drift: float = 2.0
     rows: tuple[Comparison, ...] = ()
     notes: tuple[str, ...] = ()
     host: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def named(self, *outcomes: str) -> list[str]:
+    def rows_with(self, *outcomes: str) -> list[str]:
         """The rows with one of these outcomes."""
         return [row.row for row in self.rows if row.outcome in outcomes]
 
     @property
-    def compared(self) -> int:
+    def comparison_count(self) -> int:
         """How many rows were compared, each a chance of a false alarm."""
-        return len(self.named("regression", "improvement", "small", "cleared", "undecided", "noisy"))
+        return len(self.rows_with("regression", "improvement", "small", "cleared", "undecided", "noisy"))
 
     @property
     def exit_code(self) -> int:
         """See `EXIT_CODES`; of several, the one that says most about the head comes first: 5, 1, 2, 4, 3."""
         if not self.conformance[1].passed:
             return 5
-        if self.named("regression") or any(m.regression for m in self.margins):
+        if self.rows_with("regression") or any(m.regression for m in self.margins):
             return 1
-        if self.named("error"):
+        if self.rows_with("error"):
             return 2
-        if self.named("noisy"):
+        if self.rows_with("noisy"):
             return 4
-        return 3 if self.named("undecided") or not self.compared else 0
+        return 3 if self.rows_with("undecided") or not self.comparison_count else 0
 
     @property
     def conclusion(self) -> str:
@@ -126,20 +126,20 @@ class GateReport:
             laws = [f"{len(grown)} laws worse or with a grown margin ({', '.join(grown[:3])})"] if grown else []
             return f"regression: {'; '.join(slower + laws)}"
         if code == 2:
-            return f"error: {', '.join(self.named('error'))} could not be measured"
+            return f"error: {', '.join(self.rows_with('error'))} could not be measured"
         if code == 4:
-            return f"host too noisy: {', '.join(self.named('noisy'))} could not be decided"
-        if code == 3 and not self.compared:
+            return f"host too noisy: {', '.join(self.rows_with('noisy'))} could not be decided"
+        if code == 3 and not self.comparison_count:
             return "too little data: no row was compared"
         if code == 3:
-            return f"too little data: {', '.join(self.named('undecided'))} undecided"
+            return f"too little data: {', '.join(self.rows_with('undecided'))} undecided"
         better = [f"{r.row} {_percent(r)}" for r in self.rows if r.outcome == "improvement"]
         return "no regression" + (f"; improved: {', '.join(better)}" if better else "")
 
     @property
     def error_rates(self) -> str:
         """Both error rates and that of the family, in a sentence."""
-        p, n = self.plan, self.compared
+        p, n = self.plan, self.comparison_count
         return (
             f"of one comparison: false alarm on equal code at most {p.false_alarm:.2%}, a slowdown of {p.effect:.0%} "
             f"cleared at most {p.miss:.2%}; of all {n} comparisons: one false alarm or more at most "

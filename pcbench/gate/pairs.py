@@ -59,42 +59,42 @@ def compare(
     state = {name: _Task() for name in chosen.tasks}
     decided: dict[str, Comparison] = {}
 
-    def one(task: str, side: str) -> Sample:
+    def measure_one(task: str, side: str) -> Sample:
         sample = measure(side, task)
         state[task].order.append((side, sample))
         step(f"{task}, {side}")
         return sample
 
-    def guarded(task: str, work: Callable[[], None]) -> None:
+    def attempt(task: str, work: Callable[[], None]) -> None:
         try:
             work()
         except ImplementationError as error:
             state[task].failure = str(error)
-            for row in chosen.of(task):
+            for row in chosen.rows_of(task):
                 decided.setdefault(row.name, _comparison(row, "error", str(error), state[task]))
 
     def calibrate(task: str) -> None:
         for _ in range(calibration):
-            state[task].calibration.append((one(task, "base"), one(task, "base")))
+            state[task].calibration.append((measure_one(task, "base"), measure_one(task, "base")))
 
     def block(task: str, pairs: int) -> None:
         while len(state[task].pairs) < pairs:
             first = ("base", "head") if random.integers(2) else ("head", "base")
             for order in (first, first[::-1]):
                 if len(state[task].pairs) < pairs:
-                    taken = {side: one(task, side) for side in order}
+                    taken = {side: measure_one(task, side) for side in order}
                     state[task].pairs.append((taken["base"], taken["head"]))
 
     for name in chosen.tasks:
-        guarded(name, lambda name=name: calibrate(name))
-        for row in chosen.of(name):
+        attempt(name, lambda name=name: calibrate(name))
+        for row in chosen.rows_of(name):
             if row.name not in decided:
-                _calibrated(row, state[name], plan, decided, tell)
+                _report_calibration(row, state[name], plan, decided, tell)
     for look in plan.looks:
         for name in chosen.tasks:
-            waiting = [row for row in chosen.of(name) if row.name not in decided]
+            waiting = [row for row in chosen.rows_of(name) if row.name not in decided]
             if waiting and not state[name].failure:
-                guarded(name, lambda name=name, look=look: block(name, look))
+                attempt(name, lambda name=name, look=look: block(name, look))
                 for row in waiting:
                     if row.name not in decided:
                         _look(row, state[name], plan, look == plan.looks[-1], decided, tell)
@@ -105,14 +105,16 @@ def _values(row: Row, pairs: list[tuple[Sample, Sample]]) -> tuple[list[float], 
     return [float(a[row.metric]) for a, _ in pairs], [float(b[row.metric]) for _, b in pairs]
 
 
-def _spread(row: Row, task: _Task) -> float:
+def _constrain_sharding(row: Row, task: _Task) -> float:
     """The spread of all pairs of the same side: of calibration, and of neighbours in the interleaved order."""
     a, b = _values(row, task.calibration)
     later = [(side, float(s[row.metric])) for side, s in task.order[2 * len(task.calibration) :]]
     return effect.spread(np.concatenate([differences(a, b), effect.neighbours(later)]))
 
 
-def _calibrated(row: Row, task: _Task, plan: Plan, decided: dict[str, Comparison], tell: Callable[[str], None]) -> None:
+def _report_calibration(
+    row: Row, task: _Task, plan: Plan, decided: dict[str, Comparison], tell: Callable[[str], None]
+) -> None:
     """Report the noise of calibration, and decide rows that need no pairs or that one side does not report."""
     if not task.calibration:
         return
@@ -123,9 +125,9 @@ def _calibrated(row: Row, task: _Task, plan: Plan, decided: dict[str, Comparison
     if constant(a, b) and a[0] == b[0]:
         tell(f"{row.name}: A/A is constant, {a[0]:g} {row.unit}; any difference of {row.floor:g} or more is seen")
         return
-    noise, plan = _spread(row, task), plan.floored(float(np.median(a)), row.floor)
+    noise, plan = _constrain_sharding(row, task), plan.with_floor(float(np.median(a)), row.floor)
     seen = effect.minimum_effect(plan, noise)
-    shown = sized(seen, float(np.median(a)), row.unit)
+    shown = slowdown_text(seen, float(np.median(a)), row.unit)
     tell(
         f"{row.name}: A/A pairs spread by {noise:.1%} ({len(a)} pairs), so that {plan.looks[-1]} pairs see a slowdown "
         f"of {shown} or more in {effect.POWER:.0%} of cases"
@@ -148,31 +150,31 @@ def _look(
         why = f"{a[0]:g} -> {b[0]:g} {row.unit}, the same in all {len(a)} pairs"
         decided[row.name] = _comparison(row, decision.value, why, task, 0.0, 0.0, rule="exact")
     else:
-        d, plan = differences(a, b, row.lower_is_better), plan.floored(float(np.median(a)), row.floor)
+        d, plan = differences(a, b, row.lower_is_better), plan.with_floor(float(np.median(a)), row.floor)
         decision = decide(d, plan)
         if decision is Decision.UNDECIDED and not last:
             return
-        noise = _spread(row, task)
+        noise = _constrain_sharding(row, task)
         seen = effect.minimum_effect(plan, noise)
         noisy = decision is Decision.UNDECIDED and seen > plan.effect
         outcome = "noisy" if noisy else decision.value
         decided[row.name] = _comparison(
-            row, outcome, _because(decision, d, plan, float(np.median(a)), row.unit), task, noise, seen
+            row, outcome, _reason(decision, d, plan, float(np.median(a)), row.unit), task, noise, seen
         )
     made = decided[row.name]
     tell(f"{row.name}: {made.outcome} after {len(made.base)} pairs, {made.why}")
 
 
-def sized(effect: float, base: float, unit: str) -> str:
+def slowdown_text(effect: float, base: float, unit: str) -> str:
     """A slowdown in words: as a fraction, or in the row's unit where an absolute floor makes the fraction absurd."""
     if math.isinf(effect):
         return "no size"
     return f"{effect:.0%}" if effect < 1 else f"{effect * base:.2g} {unit}"
 
 
-def _because(decision: Decision, d: np.ndarray, plan: Plan, base: float, unit: str) -> str:
+def _reason(decision: Decision, d: np.ndarray, plan: Plan, base: float, unit: str) -> str:
     """The reason of a decision, in a phrase."""
-    text, size = f"{int(np.sum(d > 0))} of {len(d)} pairs worse", sized(plan.effect, base, unit)
+    text, size = f"{int(np.sum(d > 0))} of {len(d)} pairs worse", slowdown_text(plan.effect, base, unit)
     if decision is Decision.CLEARED:
         return f"{text}; a slowdown of {size} is ruled out"
     if decision is Decision.UNDECIDED:

@@ -108,7 +108,7 @@ class Chosen:
     rows: tuple[Row, ...]
     tasks: dict[str, Task] = field(default_factory=dict)
 
-    def of(self, task: str) -> list[Row]:
+    def rows_of(self, task: str) -> list[Row]:
         """The rows that a task's process measures."""
         return [row for row in self.rows if row.task == task]
 

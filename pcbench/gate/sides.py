@@ -23,7 +23,7 @@ from pcbench.problem.mlp import Problem
 from pcbench.problem.network import Network
 from pcbench.protocol.implementation import Manifest
 from pcbench.timing.harness import Harness, Side
-from pcbench.worker.subject import fitted
+from pcbench.worker.subject import adapt_problem
 
 LEAST_SECONDS = 0.02
 """What a timed body lasts at least: the clock's resolution is a thousandth of a thousandth of it."""
@@ -32,7 +32,7 @@ BODIES = 12
 
 
 @dataclass
-class Bench:
+class Sides:
     """Both sides of a gate as one measuring function; call `prepare` first.
 
     **Arguments:** `sides` by label, `base` and `head`; `chosen` rows; `least_seconds` of a timed
@@ -61,13 +61,13 @@ class Bench:
         self.host = next(iter(offers.values()))["host"]
         manifests = {label: Manifest.from_json(offer["manifest"]) for label, offer in offers.items()}
         for name, task in self.chosen.tasks.items():
-            lacking = [label for label, offer in offers.items() if not _offered(task.method, offer["methods"])]
+            lacking = [label for label, offer in offers.items() if not _is_offered(task.method, offer["methods"])]
             if lacking:
                 self.excluded[name] = "not-applicable", f"{' and '.join(lacking)} offers no {task.method}"
                 continue
             problem = task.problem
             for manifest in manifests.values():
-                problem = fitted(problem, manifest.capabilities)
+                problem = adapt_problem(problem, manifest.capabilities)
             unjudged = [label for label, c in conformance.items() if problem.dtype not in c.dtypes]
             if unjudged:
                 why = f"{problem.dtype} was not judged in the conformance run of {' and '.join(unjudged)}"
@@ -111,7 +111,7 @@ def certify(problem: Problem, manifest: Manifest, activities: Sequence[np.ndarra
     z = z[::-1] if manifest.conventions.activity_order == "output-first" else z
     network = problem.network().astype("float64")
     x, y = problem.input().astype(np.float64), problem.target().astype(np.float64)
-    certificate = theory.certificate(network, x, y, z)
+    certificate = theory.certify(network, x, y, z)
     allowed = (CERTIFIED if problem.dtype == "float64" else 1e-4) * network.precision * oracle.loss(network, x, y)
     if not certificate.mean_gap_bound <= allowed:
         raise ContractError(
@@ -141,5 +141,5 @@ def request(
     return json.loads(json.dumps(made))
 
 
-def _offered(method: str, methods: Sequence[str]) -> bool:
+def _is_offered(method: str, methods: Sequence[str]) -> bool:
     return method in ("infer", "predict", "energy") or method in methods

@@ -69,7 +69,7 @@ class Plan:
             raise UsageError(
                 f"ratio {self.ratio!r} and effect {self.effect!r}: needed a floor of at least 0 below the effect"
             )
-        first = min(self.spent(rate)[0] for rate in (self.false_alarm, self.miss))
+        first = min(self.alpha_spending(rate)[0] for rate in (self.false_alarm, self.miss))
         if 2.0 ** -self.looks[0] > first:
             need = math.ceil(-math.log2(first))
             raise UsageError(
@@ -77,7 +77,7 @@ class Plan:
                 f"{2 ** self.looks[0]} by chance, needed {need} pairs for the error rates asked for"
             )
 
-    def floored(self, base: float, floor: float) -> Plan:
+    def with_floor(self, base: float, floor: float) -> Plan:
         """The plan of a row with this base value, in which a difference below `floor` does not matter.
 
         The floor becomes a ratio; a slowdown that must not be missed is then of two floors at least.
@@ -85,7 +85,7 @@ class Plan:
         ratio = floor / base if base > 0 else 1.0
         return replace(self, ratio=max(self.ratio, ratio), effect=max(self.effect, 2 * ratio))
 
-    def spent(self, rate: float) -> tuple[float, ...]:
+    def alpha_spending(self, rate: float) -> tuple[float, ...]:
         """Error rate that each look may spend: 0.4 of it at the first, the rest in equal parts, `rate` in sum.
 
         0.4 of 1 % is just above 1/256, what 8 pairs that all agree can prove.
@@ -148,7 +148,7 @@ def doubled_ranks(sizes: np.ndarray) -> np.ndarray:
 def critical_sums(plan: Plan, rate: float) -> tuple[int, ...]:
     """For each look, the largest sum of ranks on the wrong side that still rejects; -1 if none does, without ties."""
     found = []
-    for pairs, spent in zip(plan.looks, plan.spent(rate), strict=True):
+    for pairs, spent in zip(plan.looks, plan.alpha_spending(rate), strict=True):
         chances = np.zeros(pairs * (pairs + 1) // 2 + 1)
         chances[0] = 1.0
         for rank in range(1, pairs + 1):
@@ -167,7 +167,7 @@ def decide(values: np.ndarray, plan: Plan) -> Decision:
     if len(values) not in plan.looks:
         raise UsageError(f"{len(values)} pairs: decisions are made at {plan.looks} alone, looking more often would lie")
     look = plan.looks.index(len(values))
-    alarm, clear = plan.spent(plan.false_alarm)[look], plan.spent(plan.miss)[look]
+    alarm, clear = plan.alpha_spending(plan.false_alarm)[look], plan.alpha_spending(plan.miss)[look]
     middle, floor = float(np.median(values)), math.log1p(plan.ratio)
     if middle >= floor and signed_rank_probability(values) <= alarm:
         return Decision.REGRESSION

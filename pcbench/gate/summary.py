@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pcbench.gate.outcome import Comparison, GateReport
-from pcbench.gate.pairs import sized
+from pcbench.gate.pairs import slowdown_text
 from pcbench.output.printable import printable
 from pcbench.report.files import inline
 
@@ -27,7 +27,7 @@ def cells(row: Comparison) -> tuple[str, ...]:
     """One row under `HEADERS`; medians over pairs, and the smallest slowdown that this host shows of it."""
     measured = bool(row.base)
     change = f"{row.ratio - 1:+.1%}" if math.isfinite(row.ratio) else ""
-    sees = "exact" if row.rule == "exact" else _seen(row)
+    sees = "exact" if row.rule == "exact" else _effect_text(row)
     return (
         row.row, row.outcome, amount(_median(row.base), row.unit) if measured else "",
         amount(_median(row.head), row.unit) if measured else "", change, str(len(row.base)) if measured else "", sees,
@@ -46,7 +46,7 @@ def amount(value: float, unit: str) -> str:
     return f"{value / 1e-9:.3g} ns{rest}"
 
 
-def table(report: GateReport) -> Table:
+def rows_table(report: GateReport) -> Table:
     """The rows for a terminal."""
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in HEADERS:
@@ -71,7 +71,7 @@ def header(report: GateReport) -> list[tuple[str, str]]:
         ("conformance of base", report.conformance[0].conclusion),
         ("conformance of head", report.conformance[1].conclusion),
         ("error rates", report.error_rates),
-        ("rule", _rule(report)),
+        ("rule", _rule_text(report)),
         ("seed", f"{report.seed}, profile {report.profile}"),
         ("host", ", ".join(f"{k} {v}" for k, v in host.items()) + (f", {versions}" if versions else "")),
         ("seconds", f"{report.seconds:.0f}"),
@@ -79,7 +79,7 @@ def header(report: GateReport) -> list[tuple[str, str]]:
     return lines + [("note", note) for note in report.notes]
 
 
-def _rule(report: GateReport) -> str:
+def _rule_text(report: GateReport) -> str:
     p = report.plan
     return (
         f"signed ranks of interleaved pairs of processes, looked at after {', '.join(map(str, p.looks))} pairs; a "
@@ -114,13 +114,13 @@ def _code(text: str) -> str:
     return printable(" ".join(text.split())).replace("`", "'")
 
 
-def _seen(row: Comparison) -> str:
+def _effect_text(row: Comparison) -> str:
     size = row.minimum_effect
     if math.isnan(size):
         return ""
     if not row.base:
         return f"{size:.0%}" if math.isfinite(size) else "nothing"
-    return sized(size, _median(row.base), row.unit)
+    return slowdown_text(size, _median(row.base), row.unit)
 
 
 def _median(values: tuple[float, ...]) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pcbench.errors import AdapterError, ContractError
 from pcbench.laws.law import Domain, Measurement, law
-from pcbench.laws.measuring.compare import case, compare_numbers, growth, step_bounds
+from pcbench.laws.measuring.compare import case, compare_numbers, perturbation_growth, step_bounds
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle import rounding
 from pcbench.oracle.numerics import norm
@@ -102,7 +102,7 @@ def _repeatability(first: Answers, second: Answers, problem: Problem) -> Measure
     bounds: dict[str, Callable[[], float]] = {
         "predict": lambda: norm(rounding.prediction_bounds(network, x)),
         "infer": lambda: norm(step_bounds(network, x, y, z, problem.step_size))
-        * (1 + problem.steps) * growth(network, x, y, z, problem.step_size) ** problem.steps,
+        * (1 + problem.steps) * perturbation_growth(network, x, y, z, problem.step_size) ** problem.steps,
         "energy-at-activities": lambda: rounding.energy_bound(network, x, y, z),
         "layer-energies": lambda: float(rounding.layer_energy_bounds(network, x, y, z).sum()),
         "weight-gradients": lambda: norm(rounding.weight_gradient_bounds(network, x, y, z)),
@@ -152,7 +152,7 @@ def deterministic_across_processes(subject: Subject, problem: Problem) -> Measur
     """
     _ask_about_another(subject, problem)
     here = _questions(subject, *case(problem), problem)
-    return _repeatability(here, _questions(subject.elsewhere(), *case(problem), problem), problem)
+    return _repeatability(here, _questions(subject.second_process(), *case(problem), problem), problem)
 
 
 def _ask_about_another(subject: Subject, problem: Problem) -> None:

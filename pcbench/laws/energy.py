@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pcbench.laws.law import Domain, Measurement, law
-from pcbench.laws.measuring.compare import case, compare, compare_numbers
+from pcbench.laws.measuring.compare import case, compare_arrays, compare_numbers
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle import rounding
 from pcbench.oracle.numerics import gamma
@@ -67,7 +67,7 @@ def layer_energies_match(subject: Subject, problem: Problem) -> Measurement:
     z = problem.activities()
     energies = oracle.layer_energies(network, x, y, z)
     bounds = rounding.layer_energy_bounds(network, x, y, z) + gamma(len(x), network.dtype) * energies
-    return compare([subject.layer_energies(network, x, y, z)], [energies.mean(axis=0)], [bounds.mean(axis=0)])
+    return compare_arrays([subject.layer_energies(network, x, y, z)], [energies.mean(axis=0)], [bounds.mean(axis=0)])
 
 
 @law(

@@ -3,7 +3,7 @@ r"""Laws of the feedforward pass, where inference starts."""
 from __future__ import annotations
 
 from pcbench.laws.law import Measurement, law
-from pcbench.laws.measuring.compare import case, compare
+from pcbench.laws.measuring.compare import case, compare_arrays
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle import rounding
 from pcbench.problem.mlp import Problem
@@ -25,7 +25,7 @@ def errors_are_zero(subject: Subject, problem: Problem) -> Measurement:
     network, x, y = case(problem)
     z = subject.infer(network, x, y, 0, problem.step_size).activities
     predicted = oracle.predictions(network, x, z)[:-1]
-    return compare(z, predicted, rounding.error_bounds(network, x, y, z)[:-1])
+    return compare_arrays(z, predicted, rounding.error_bounds(network, x, y, z)[:-1])
 
 
 @law(
@@ -38,7 +38,7 @@ def errors_are_zero(subject: Subject, problem: Problem) -> Measurement:
 def prediction_matches(subject: Subject, problem: Problem) -> Measurement:
     """Against the oracle, with each layer's rounding carried through the layers above."""
     network, x, _ = case(problem)
-    return compare(
+    return compare_arrays(
         [subject.predict(network, x)], [oracle.predict(network, x)], [rounding.prediction_bounds(network, x)]
     )
 
@@ -58,4 +58,4 @@ def prediction_continues(subject: Subject, problem: Problem) -> Measurement:
     top = oracle.layer_prediction(network, network.depth, z[-1])
     # the implementation may keep its last activities in registers of another rounding than those it returns
     bound = 2 * rounding.prediction_error_bound(network, network.depth, z[-1])
-    return compare([subject.predict(network, x)], [top], [bound])
+    return compare_arrays([subject.predict(network, x)], [top], [bound])

@@ -9,13 +9,13 @@ import numpy as np
 from pcbench.laws.law import SMOOTH, Domain, Measurement, law
 from pcbench.laws.measuring.compare import (
     case,
-    compare,
+    compare_arrays,
     compare_numbers,
     derivative_of,
     direction,
     inner,
-    shifted,
-    undecided,
+    no_decision,
+    step_along,
 )
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle import rounding
@@ -41,7 +41,7 @@ def weights_match(subject: Subject, problem: Problem) -> Measurement:
     """Every entry against the oracle."""
     network, x, y = case(problem)
     z = problem.activities()
-    return compare(
+    return compare_arrays(
         subject.weight_gradients(network, x, y, z),
         oracle.weight_gradients(network, x, y, z),
         rounding.weight_gradient_bounds(network, x, y, z),
@@ -65,7 +65,7 @@ def weights_differentiate(subject: Subject, problem: Problem) -> Measurement:
     along = [size * v for v in direction(problem, "weight direction", network.weights)]
     h, values, worst = 1e-3, {}, 0.0
     for offset in (h, -h, h / 2, -h / 2):
-        moved = network.with_weights([np.asarray(w) for w in shifted(network.weights, offset, along)])
+        moved = network.with_weights([np.asarray(w) for w in step_along(network.weights, offset, along)])
         values[offset] = subject.energy(moved, x, y, z)
         worst = max(worst, rounding.energy_bound(moved, x, y, z))
     slope, uncertain = derivative_of(values, h, worst)
@@ -88,7 +88,7 @@ def activities_match(subject: Subject, problem: Problem) -> Measurement:
     """Every entry against the oracle."""
     network, x, y = case(problem)
     z = problem.activities()
-    return compare(
+    return compare_arrays(
         subject.activity_gradients(network, x, y, z),
         oracle.activity_gradients(network, x, y, z),
         rounding.activity_gradient_bounds(network, x, y, z),
@@ -111,7 +111,7 @@ def activities_differentiate(subject: Subject, problem: Problem) -> Measurement:
     along = [problem.data_scale * v for v in direction(problem, "activity direction", z)]
     h, values, worst = 1e-3, {}, 0.0
     for offset in (h, -h, h / 2, -h / 2):
-        moved = shifted(z, offset, along)
+        moved = step_along(z, offset, along)
         values[offset] = subject.energy(network, x, y, moved)
         worst = max(worst, rounding.energy_bound(network, x, y, moved))
     slope, uncertain = derivative_of(values, h, worst)
@@ -138,7 +138,7 @@ def feedforward_output_only(subject: Subject, problem: Problem) -> Measurement:
     expected = [np.zeros_like(g) for g in exact[:-1]] + [exact[-1]]
     # the oracle's hidden errors at z are rounding of the pass itself, within the same bounds as its own
     bounds = [2 * b for b in rounding.weight_gradient_bounds(network, x, y, z)]
-    return compare(gradients, expected, bounds)
+    return compare_arrays(gradients, expected, bounds)
 
 
 @law(
@@ -164,7 +164,7 @@ def local_in_space(subject: Subject, problem: Problem) -> Measurement:
     before = subject.activity_gradients(network, x, y, z)[layer - 1]
     after = subject.activity_gradients(network.with_weights(weights), x, y, swapped)[layer - 1]
     bound = rounding.activity_gradient_bounds(network, x, y, z)[layer - 1]
-    return compare([after], [before], [2 * bound], layer=layer)
+    return compare_arrays([after], [before], [2 * bound], layer=layer)
 
 
 @law(
@@ -185,7 +185,7 @@ def weights_local(subject: Subject, problem: Problem) -> Measurement:
     before = subject.weight_gradients(network, x, y, z)[layer - 1]
     after = subject.weight_gradients(network, x, y, swapped)[layer - 1]
     bound = rounding.weight_gradient_bounds(network, x, y, z)[layer - 1]
-    return compare([after], [before], [2 * bound], layer=layer)
+    return compare_arrays([after], [before], [2 * bound], layer=layer)
 
 
 @law(
@@ -208,7 +208,7 @@ def scaling_folds(subject: Subject, problem: Problem) -> Measurement:
     )
     before, after = subject.weight_gradients(network, x, y, z), subject.weight_gradients(folded, x, y, z)
     bounds = [2 * b for b in rounding.weight_gradient_bounds(network, x, y, z)]
-    gradients = compare([c * g for c, g in zip(factors, after, strict=True)], before, bounds, what="gradients")
+    gradients = compare_arrays([c * g for c, g in zip(factors, after, strict=True)], before, bounds, what="gradients")
     energies = compare_numbers(
         subject.energy(folded, x, y, z), subject.energy(network, x, y, z),
         2 * rounding.energy_bound(network, x, y, z), what="energy",
@@ -236,7 +236,7 @@ def small_error_step(subject: Subject, problem: Problem) -> Measurement:
     deltas = oracle.backprop_deltas(network, x, y)[:-1]
     scale = norm(deltas)
     if scale == 0 or norm(target) == 0:
-        return undecided("backpropagation's hidden gradients are zero")
+        return no_decision("backpropagation's hidden gradients are zero")
     errors, slack = [], 0.0
     for s in (1e-3 / scale, 6.25e-5 / scale):
         z = oracle.states_from_errors(network, x, [s * d for d in deltas])
@@ -244,7 +244,7 @@ def small_error_step(subject: Subject, problem: Problem) -> Measurement:
         errors.append(norm([g / s - t for g, t in zip(gradients, target, strict=True)]) / norm(target))
         slack = norm(rounding.weight_gradient_bounds(network, x, y, z)[:-1]) / s / norm(target)
     if errors[0] > 0.1:
-        return undecided("the step is not small for this network", error=errors[0])
+        return no_decision("the step is not small for this network", error=errors[0])
     return Measurement(error=errors[1], allowance=errors[0] / 4 + slack, details={"at larger step": errors[0]})
 
 
@@ -269,4 +269,4 @@ def reported_with_inference(subject: Subject, problem: Problem) -> Measurement:
     errors = oracle.weighted_errors(network, x, y, z)
     expected = oracle.weight_gradients_from(network, x, state.activities if point == "previous-errors" else z, errors)
     bounds = [2 * b for b in rounding.weight_gradient_bounds(network, x, y, z)]
-    return compare(state.weight_gradients, expected, bounds)
+    return compare_arrays(state.weight_gradients, expected, bounds)

@@ -7,17 +7,17 @@ import numpy as np
 from pcbench.laws.law import SMOOTH, Domain, Measurement, law
 from pcbench.laws.measuring.compare import (
     case,
-    compare,
+    compare_arrays,
     compare_numbers,
     compare_states,
     derivative_of,
     direction,
-    growth,
     inner,
-    shifted,
+    no_decision,
+    perturbation_growth,
+    step_along,
     step_bounds,
     trajectory,
-    undecided,
 )
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle import rounding
@@ -49,7 +49,7 @@ def step_follows_definition(subject: Subject, problem: Problem) -> Measurement:
     moved = subject.infer(network, x, y, 1, problem.step_size, z).activities
     expected = oracle.inference_step(network, x, y, z, problem.step_size, order)
     if order == "simultaneous":
-        return compare(moved, expected, step_bounds(network, x, y, z, problem.step_size), order=order)
+        return compare_arrays(moved, expected, step_bounds(network, x, y, z, problem.step_size), order=order)
     return compare_states(moved, *trajectory(network, x, y, z, 1, problem.step_size, order), order=order)
 
 
@@ -71,7 +71,7 @@ def step_descends(subject: Subject, problem: Problem) -> Measurement:
     along = [problem.data_scale * v for v in direction(problem, "descent direction", z)]
     h, values, worst = 1e-3, {}, 0.0
     for offset in (h, -h, h / 2, -h / 2):
-        at = shifted(z, offset, along)
+        at = step_along(z, offset, along)
         values[offset] = subject.energy(network, x, y, at)
         worst = max(worst, rounding.energy_bound(network, x, y, at))
     slope, uncertain = derivative_of(values, h, worst)
@@ -115,7 +115,7 @@ def trajectory_follows(subject: Subject, problem: Problem) -> Measurement:
     moved = norm([a - b for a, b in zip(expected, start, strict=True)])
     result = compare_states(end, expected, distance)
     if not result.failed and distance > 0.1 * moved:
-        return undecided("the activities hardly move", moved=moved)
+        return no_decision("the activities hardly move", moved=moved)
     return result
 
 
@@ -184,7 +184,9 @@ def signal_front(subject: Subject, problem: Problem) -> Measurement:
     z = subject.infer(network, x, y, steps, problem.step_size).activities
     quiet = problem.depth - steps - 1
     predicted = oracle.predictions(network, x, z)
-    return compare(z[:quiet], predicted[:quiet], _quiet_bounds(problem, network, x, y, z, steps)[:quiet], steps=steps)
+    return compare_arrays(
+        z[:quiet], predicted[:quiet], _quiet_bounds(problem, network, x, y, z, steps)[:quiet], steps=steps
+    )
 
 
 def _quiet_bounds(
@@ -225,7 +227,7 @@ def first_arrival(subject: Subject, problem: Problem) -> Measurement:
         )
     target_size = float(np.max(np.abs(y))) + float(np.max(np.abs(oracle.predict(network, x))))
     bound = local + relative * np.abs(arrived) + 2 * gain * (pass_error + relative * target_size)
-    return compare([error], [arrived], [bound], steps=steps)
+    return compare_arrays([error], [arrived], [bound], steps=steps)
 
 
 @law(
@@ -243,7 +245,7 @@ def zero_residual(subject: Subject, problem: Problem) -> Measurement:
     steps = max(1, problem.steps)
     start = oracle.feedforward(network, x)
     end = subject.infer(network, x, y, steps, problem.step_size).activities
-    rate = growth(network, x, y, start, problem.step_size)
+    rate = perturbation_growth(network, x, y, start, problem.step_size)
     pass_error = _feedforward_distance(network, x, y)
     per_step = norm(step_bounds(network, x, y, start, problem.step_size))
     distance = pass_error * rate**steps + per_step * sum(rate**k for k in range(steps))
@@ -283,7 +285,7 @@ def samples_are_independent(subject: Subject, problem: Problem) -> Measurement:
     after = subject.infer(network, x2, y2, problem.steps, problem.step_size).activities
     z = oracle.feedforward(network, x)
     _, distance = trajectory(network, x, y, z, problem.steps, problem.step_size)
-    rate = growth(network, x, y, z, problem.step_size) ** problem.steps
+    rate = perturbation_growth(network, x, y, z, problem.step_size) ** problem.steps
     distance += rate * _feedforward_distance(network, x, y)
     kept = [a[order][1:] for a in before]
     return compare_states([a[1:] for a in after], kept, 2 * distance)
@@ -304,7 +306,7 @@ def batch_size_changes_nothing(subject: Subject, problem: Problem) -> Measuremen
     alone = subject.infer(network, x[-1:], y[-1:], problem.steps, problem.step_size).activities
     z = oracle.feedforward(network, x[-1:])
     _, distance = trajectory(network, x[-1:], y[-1:], z, problem.steps, problem.step_size)
-    rate = growth(network, x[-1:], y[-1:], z, problem.step_size) ** problem.steps
+    rate = perturbation_growth(network, x[-1:], y[-1:], z, problem.step_size) ** problem.steps
     distance += rate * _feedforward_distance(network, x[-1:], y[-1:])
     return compare_states([a[-1:] for a in together], alone, 2 * distance)
 

@@ -140,7 +140,7 @@ class Law:
     ladder: str = ""
     estimates: int = 0
 
-    def missing(self, subject: Subject) -> str | None:
+    def not_applicable_reason(self, subject: Subject) -> str | None:
         """Why this law cannot be judged on an implementation, or None if it can."""
         absent = sorted(self.needs - subject.offers)
         if absent:
@@ -165,7 +165,7 @@ class Law:
 
     def refuses(self, subject: Subject, problem: Any) -> str | None:
         """Why this law cannot be judged on an implementation with this problem, or None if it can."""
-        reason = self.missing(subject) or subject.refuses(problem)
+        reason = self.not_applicable_reason(subject) or subject.refuses(problem)
         if reason is None and not self.domain.admits(problem):
             reason = "outside the domain of the law"
         return reason

@@ -3,7 +3,7 @@ r"""Laws of floating-point precision and compilation: what dtype and shape may a
 from __future__ import annotations
 
 from pcbench.laws.law import Domain, Measurement, law
-from pcbench.laws.measuring.compare import case, compare, compare_numbers
+from pcbench.laws.measuring.compare import case, compare_arrays, compare_numbers
 from pcbench.oracle import rounding
 from pcbench.problem.mlp import Problem
 from pcbench.worker.subject import Subject
@@ -28,7 +28,7 @@ def float32_follows_float64(subject: Subject, problem: Problem) -> Measurement:
         subject.energy(network, x, y, z), subject.energy(wide, x64, y64, z64),
         rounding.energy_bound(network, x, y, z), what="energy",
     )  # fmt: skip
-    gradients = compare(
+    gradients = compare_arrays(
         subject.weight_gradients(network, x, y, z),
         subject.weight_gradients(wide, x64, y64, z64),
         rounding.weight_gradient_bounds(network, x, y, z),

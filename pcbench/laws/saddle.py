@@ -6,7 +6,7 @@ import numpy as np
 
 from pcbench import theory
 from pcbench.laws.law import Domain, Measurement, law
-from pcbench.laws.measuring.compare import case, direction, undecided
+from pcbench.laws.measuring.compare import case, direction, no_decision
 from pcbench.oracle.numerics import norm
 from pcbench.problem.mlp import Problem
 from pcbench.worker.subject import Subject
@@ -36,7 +36,7 @@ def origin_is_strict(subject: Subject, problem: Problem) -> Measurement:
     scale = max(a * np.sqrt(w.shape[1]) for a, w in zip(network.scalings, network.weights, strict=True))
     slope = -((network.precision * network.scalings[-1]) ** 2) * (Y.T @ Y / len(Y)) @ along[-1]
     if norm(slope) == 0:
-        return undecided("the linear term is zero")
+        return no_decision("the linear term is zero")
     rests = []
     for h in (0.04 / scale, 0.0025 / scale):
         small = network.with_weights([h * v for v in along])
@@ -45,5 +45,5 @@ def origin_is_strict(subject: Subject, problem: Problem) -> Measurement:
         expected = [*(np.zeros_like(g) for g in gradients[:-1]), slope]
         rests.append(norm([g - e for g, e in zip(gradients, expected, strict=True)]) / norm(slope))
     if rests[0] > 0.5:
-        return undecided("higher orders are not small for this network", rest=rests[0])
+        return no_decision("higher orders are not small for this network", rest=rests[0])
     return Measurement(error=rests[1], allowance=rests[0] / 4 + 1e-9, details={"at larger weights": rests[0]})

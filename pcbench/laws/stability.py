@@ -6,7 +6,7 @@ import numpy as np
 
 from pcbench import theory
 from pcbench.laws.law import Domain, Measurement, law
-from pcbench.laws.measuring.compare import case, compare, compare_states, step_bounds, trajectory
+from pcbench.laws.measuring.compare import case, compare_arrays, compare_states, step_bounds, trajectory
 from pcbench.oracle import rounding
 from pcbench.oracle.numerics import gamma, norm
 from pcbench.problem import arrays
@@ -223,4 +223,4 @@ def orthogonal_chain_spectrum(subject: Subject, problem: Problem) -> Measurement
     eigenvalues = np.linalg.eigvalsh(0.5 * (measured + measured.T))
     exact = np.sort(theory.orthogonal_chain_spectrum(problem.depth, problem.width, problem.output_dim))
     bound += 64 * gamma(problem.width, dtype)
-    return compare([eigenvalues], [exact], [np.full(exact.shape, bound)])
+    return compare_arrays([eigenvalues], [exact], [np.full(exact.shape, bound)])

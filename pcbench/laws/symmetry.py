@@ -19,7 +19,7 @@ from pcbench.worker.subject import Subject
 CONTRACT = ("contract.shapes-and-dtypes",)
 
 
-def _turned(network: Network, maps: Sequence[np.ndarray]) -> Network:
+def _rotate(network: Network, maps: Sequence[np.ndarray]) -> Network:
     r"""The network in which hidden layer \(l\) is \(Q_l z_l\): \(W_l \to Q_l W_l Q_{l-1}^\top\)."""
     weights = [np.asarray(w, np.float64) for w in network.weights]
     for l, q in enumerate(maps):
@@ -43,7 +43,7 @@ def _maps(problem: Problem, exact: bool) -> list[np.ndarray]:
 def _covariance(subject: Subject, problem: Problem, maps: list[np.ndarray], slack: float) -> Measurement:
     """Energy, weight gradients and one inference step of the turned network against the turned originals."""
     network, x, y = case(problem)
-    turned = _turned(network, maps)
+    turned = _rotate(network, maps)
     z = problem.activities()
     zt = [np.asarray(np.asarray(a, np.float64) @ q.T, network.dtype) for a, q in zip(z, maps, strict=True)]
     results = []

@@ -65,7 +65,7 @@ class Case:
         return self.problem.network(), self.problem.input(), self.problem.target()
 
     @cached_property
-    def wide(self) -> tuple[Network, np.ndarray, np.ndarray]:
+    def float64(self) -> tuple[Network, np.ndarray, np.ndarray]:
         """Network, input and target in float64, for certificates."""
         network, x, y = self.arrays
         return network.astype("float64"), x.astype(np.float64), y.astype(np.float64)
@@ -73,16 +73,16 @@ class Case:
     @cached_property
     def loss(self) -> float:
         r"""\(\lambda\) times the loss of the feedforward pass, which is the energy that inference begins at."""
-        network, x, y = self.wide
+        network, x, y = self.float64
         return network.precision * oracle.loss(network, x, y)
 
     def start(self) -> Activities:
         """The feedforward pass in float64."""
-        network, x, _ = self.wide
+        network, x, _ = self.float64
         return oracle.feedforward(network, x)
 
 
-def cases(problems: Mapping[str, Problem], dtypes: Sequence[str], fraction: float) -> list[Case]:
+def make_cases(problems: Mapping[str, Problem], dtypes: Sequence[str], fraction: float) -> list[Case]:
     """Every problem in every dtype, with `fraction` of its threshold as the step size.
 
     **Raises:** `UsageError` for a fraction that is not between 0 and 1, or a dtype that does not exist.
@@ -110,7 +110,7 @@ def step_size_threshold(network: Network) -> float:
     return theory.step_size_threshold(linear)
 
 
-def named(lines: Sequence[str]) -> dict[str, Problem]:
+def name_problems(lines: Sequence[str]) -> dict[str, Problem]:
     """Problems given as lines (see `Problem.from_line`), under short names that tell them apart.
 
     **Raises:** `ProblemError` for a line that is none.

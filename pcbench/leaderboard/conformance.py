@@ -80,7 +80,7 @@ def standing(name: str, dtype: str, report: Report, laws: Sequence[str], source:
     bad = [v for v in verdicts.values() if v.outcome not in ("pass", "not-applicable")]
     passed = [law for law, v in verdicts.items() if v.outcome == "pass"]
     if bad:
-        why = "; ".join(_told(v) for v in sorted(bad, key=lambda v: v.outcome != "fail")[:2])
+        why = "; ".join(_verdict_text(v) for v in sorted(bad, key=lambda v: v.outcome != "fail")[:2])
         more = f" and {len(bad) - 2} more" if len(bad) > 2 else ""
         return Standing(implementation=name, dtype=dtype, conforms=False, why=why + more, source=source)
     lacking = [law for law in NEEDED if law in laws and law not in passed]
@@ -139,8 +139,8 @@ def assign(reports: Mapping[str, Report], entrants: Sequence[Entrant]) -> dict[t
             for what in ("library", "version", "versions"):
                 if entrant.manifest.get(what) != judged.get(what):
                     raise UsageError(
-                        f"{path} is about {entrant.name} with {what} {_worded(judged.get(what))}, but this one has "
-                        f"{_worded(entrant.manifest.get(what))}: leave it out, the laws are then judged here"
+                        f"{path} is about {entrant.name} with {what} {_dict_text(judged.get(what))}, but this one has "
+                        f"{_dict_text(entrant.manifest.get(what))}: leave it out, the laws are then judged here"
                     )
             if report.header.commit != entrant.commit:
                 raise UsageError(
@@ -152,10 +152,10 @@ def assign(reports: Mapping[str, Report], entrants: Sequence[Entrant]) -> dict[t
     return chosen
 
 
-def _worded(value: Any) -> str:
+def _dict_text(value: Any) -> str:
     return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
 
 
-def _told(verdict: Verdict) -> str:
+def _verdict_text(verdict: Verdict) -> str:
     first = report_files.first_line(verdict.message)
     return f"{verdict.law}: {verdict.outcome}" + (f", {first}" if first else "")

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 
 from pcbench.errors import UsageError
 from pcbench.leaderboard.outcome import Board, Point, Row, interval
-from pcbench.leaderboard.summary import listed, tolerances
+from pcbench.leaderboard.summary import implementation_names, tolerances
 from pcbench.output import drawing
 
 _SIZES = (6.5, 5.0, 3.8, 3.0)  # of markers: the first is seen behind the others
@@ -33,7 +33,7 @@ def draw(board: Board, place: Path, name: str = "bench") -> list[Path]:
     if not rows:
         raise UsageError("there is no curve to draw: no row was measured")
     problems = list(dict.fromkeys(row.case for row in rows))
-    names = listed(rows)
+    names = implementation_names(rows)
     figure, axes = drawing.panels(2, len(problems), width=2.2 + 3.4 * len(problems), height=6.8, sharey="row")
     heights = [h for row in rows for h in map(_height, row.curve) if 0 < h < math.inf]
     lowest = min([max(min(heights), 1e-12), min(tolerances(board))]) / 3
@@ -55,7 +55,7 @@ def draw(board: Board, place: Path, name: str = "bench") -> list[Path]:
 
 
 def _curve(axis: Axes, row: Row, place: int, *, against_seconds: bool) -> None:
-    color, marker = _look(place)
+    color, marker = _style(place)
     single = row.dtype == "float32"
 
     def at(point: Point) -> float:
@@ -85,7 +85,7 @@ def _legend(axis: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
     """Implementations by colour and marker, dtypes by line; apart from the curves, which are many."""
     handles = []
     for place, name in enumerate(names):
-        color, marker = _look(place)
+        color, marker = _style(place)
         handles.append(Line2D([], [], color=color, marker=marker, linewidth=1.2, markersize=5, label=name))
     dtypes = {row.dtype for row in rows}
     if len(dtypes) > 1:
@@ -101,7 +101,7 @@ def _legend(axis: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
     )
 
 
-def _look(place: int) -> tuple[str, str]:
+def _style(place: int) -> tuple[str, str]:
     return drawing.PALETTE[place % 7], drawing.MARKERS[place % len(drawing.MARKERS)]
 
 

@@ -18,7 +18,7 @@ from random import Random
 from pcbench.errors import ImplementationError, TheoryError, WorkerTimeoutError, first_line
 from pcbench.leaderboard.cases import Case
 from pcbench.leaderboard.outcome import Point, Row, Solved
-from pcbench.leaderboard.quality import quality
+from pcbench.leaderboard.quality import certify_activities
 from pcbench.output.display import Display
 from pcbench.problem.network import Activities, Network
 from pcbench.timing.clock import long_enough
@@ -76,7 +76,7 @@ class Runner:
         return float(self._subject.transport.last_meta["seconds"])
 
 
-def measure(
+def measure_case(
     case: Case,
     subjects: Mapping[str, Subject],
     rows: Mapping[str, Row],
@@ -100,14 +100,14 @@ def measure(
             if rows[name].outcome not in ("not-run", "measured"):
                 continue  # lost in an earlier round
             what = "first pass" if number == 0 else f"round {number} of {plan.rounds}"
-            display.running(0, f"{case.name}, {case.problem.dtype}: {name}, {what}")
+            display.show_current(0, f"{case.name}, {case.problem.dtype}: {name}, {what}")
             action = _first if number == 0 else _round
             try:
                 action(case, runners[name], rows[name], plan)
             except WorkerTimeoutError as error:
-                _lose(rows[name], "timeout", error)
+                _record_error(rows[name], "timeout", error)
             except (ImplementationError, TheoryError) as error:
-                _lose(rows[name], "error", error)
+                _record_error(rows[name], "error", error)
             else:
                 if number:
                     rows[name].outcome = "measured"
@@ -122,20 +122,24 @@ def _first(case: Case, runner: Runner, row: Row, plan: Plan) -> None:
     steps = 1
     while True:
         activities, seconds = runner.infer(steps)
-        found = quality(case, activities, max(plan.tolerances))
-        row.curve.append(Point(steps=steps, gap=found.gap, residual=found.residual))
+        found = certify_activities(case, activities, max(plan.tolerances))
+        row.curve.append(Point(steps=steps, gap=found.relative_gap_bound, residual=found.relative_residual))
         if 2 * seconds > plan.seconds:
             seconds = min(seconds, runner.step(steps))  # the first may have compiled for this many steps
-        row.stopped = _stop(found.within(min(plan.tolerances)), steps, seconds, plan)
+        row.stopped = _stop(found.is_within(min(plan.tolerances)), steps, seconds, plan)
         if row.stopped:
             break
         steps *= 2
     row.more_steps = max(row.more_steps, row.curve[-1].steps - 1)
     if runner.solves:
         activities, outcome, evaluations, _ = runner.equilibrium()
-        found = quality(case, activities)
+        found = certify_activities(case, activities)
         row.equilibrium = Solved(
-            outcome=outcome, gap=found.gap, residual=found.residual, evaluations=evaluations, reason=found.reason
+            outcome=outcome,
+            gap=found.relative_gap_bound,
+            residual=found.relative_residual,
+            evaluations=evaluations,
+            reason=found.reason,
         )
 
 
@@ -161,5 +165,5 @@ def _round(case: Case, runner: Runner, row: Row, plan: Plan) -> None:
         row.equilibrium.seconds.append(solved)
 
 
-def _lose(row: Row, outcome: str, error: Exception) -> None:
+def _record_error(row: Row, outcome: str, error: Exception) -> None:
     row.outcome, row.why = outcome, first_line(error)

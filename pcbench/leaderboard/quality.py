@@ -23,23 +23,23 @@ LANCZOS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quality:
+class ActivityCertificate:
     """Certified distance of activities from equilibrium, relative to the loss.
 
     **Arguments:** `relative_gap_bound`, the certificate, None if there is none; `relative_residual`; `reason` in a
     sentence.
     """
 
-    gap: float | None
-    residual: float
+    relative_gap_bound: float | None
+    relative_residual: float
     reason: str = ""
 
-    def within(self, tolerance: float) -> bool:
+    def is_within(self, tolerance: float) -> bool:
         """Whether it is certified that the energy is that close to its minimum."""
-        return self.gap is not None and self.gap <= tolerance
+        return self.relative_gap_bound is not None and self.relative_gap_bound <= tolerance
 
 
-def quality(case: Case, activities: Activities, loosest: float = math.inf) -> Quality:
+def certify_activities(case: Case, activities: Activities, loosest: float = math.inf) -> ActivityCertificate:
     r"""The quality of activities of a case, `(B, N)` each.
 
     `loosest` is the largest gap that anybody asks about: where the residual of a nonlinear network is above it, no
@@ -48,22 +48,32 @@ def quality(case: Case, activities: Activities, loosest: float = math.inf) -> Qu
 
     **Raises:** `TheoryError` for arrays that do not fit the network.
     """
-    network, x, y = case.wide
+    network, x, y = case.float64
     z = [np.asarray(a, np.float64) for a in activities]
     with np.errstate(over="ignore", invalid="ignore"):
         gradient = theory.error_gradient(network, x, y, z)
         halves = np.sum([np.sum(g * g, axis=1) for g in gradient], axis=0) / 2
     residual = float(np.mean(halves)) / case.loss if case.loss else math.nan
     if not math.isfinite(residual):
-        return Quality(gap=None, residual=math.inf, reason="the activities or the loss are not finite and positive")
+        return ActivityCertificate(
+            relative_gap_bound=None,
+            relative_residual=math.inf,
+            reason="the activities or the loss are not finite and positive",
+        )
     if residual > loosest and not network.linear:
-        return Quality(gap=None, residual=residual, reason="the residual alone is larger than any gap asked for")
-    found = theory.certificate(network, x, y, z, steps=LANCZOS)
+        return ActivityCertificate(
+            relative_gap_bound=None,
+            relative_residual=residual,
+            reason="the residual alone is larger than any gap asked for",
+        )
+    found = theory.certify(network, x, y, z, steps=LANCZOS)
     bound = found.mean_gap_bound / case.loss
-    return Quality(gap=bound if math.isfinite(bound) else None, residual=residual, reason=found.reason)
+    return ActivityCertificate(
+        relative_gap_bound=bound if math.isfinite(bound) else None, relative_residual=residual, reason=found.reason
+    )
 
 
-def first_within(steps: Sequence[int], bounds: Sequence[float | None], tolerance: float) -> int | None:
+def first_index_within(steps: Sequence[int], bounds: Sequence[float | None], tolerance: float) -> int | None:
     """The index of the first entry from which on every gap is certified to be within `tolerance`, or None.
 
     A single good value that is lost again is no arrival.

@@ -14,9 +14,9 @@ from typing import Any
 from pcbench.adapters import register as adapters
 from pcbench.errors import ImplementationError, PcbenchError, UsageError, first_line
 from pcbench.leaderboard import conformance, figure, measure, summary
-from pcbench.leaderboard.cases import Case, cases
+from pcbench.leaderboard.cases import Case, make_cases
 from pcbench.leaderboard.outcome import Board, CaseText, Entrant, Row, Standing
-from pcbench.leaderboard.quality import quality
+from pcbench.leaderboard.quality import certify_activities
 from pcbench.output.display import Display
 from pcbench.output.strict_json import plain_data
 from pcbench.output.table import replace_file, write_rows
@@ -60,7 +60,7 @@ def parse(texts: Sequence[str]) -> list[Entrant]:
     found: list[Entrant] = []
     for text in texts:
         given, spec, python = adapters.locate_pair(text)
-        spec = adapters.for_timing(spec)
+        spec = adapters.timing_spec(spec)
         if python:
             processes.resolve_interpreter(python)
         if any((e.spec, e.python) == (spec, python) for e in found):
@@ -69,7 +69,7 @@ def parse(texts: Sequence[str]) -> list[Entrant]:
     return found
 
 
-def run(given: Sequence[Entrant], settings: Settings, place: Path, display: Display) -> Board:
+def run_leaderboard(given: Sequence[Entrant], settings: Settings, place: Path, display: Display) -> Board:
     """Measure the `given` implementations; `bench.json` in `place` is valid from the first row on.
 
     Ctrl-C ends the run and gives the partial board.
@@ -78,7 +78,7 @@ def run(given: Sequence[Entrant], settings: Settings, place: Path, display: Disp
     measured.
     """
     reports = conformance.read(settings.reports, settings.laws)
-    todo = cases(settings.problems, settings.dtypes, settings.fraction)
+    todo = make_cases(settings.problems, settings.dtypes, settings.fraction)
     began = time.monotonic()
     board = Board(
         pcbench=__version__, command=settings.command, started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -91,7 +91,7 @@ def run(given: Sequence[Entrant], settings: Settings, place: Path, display: Disp
 
     load = load_average()
     try:
-        with _started(given, settings, display, board) as subjects:
+        with _start_workers(given, settings, display, board) as subjects:
             chosen = conformance.assign(reports, board.entrants)
             board.machine = {**machine.record(settings.threads, {}), "load_before": load}
             board.cases = [_text(case) for case in todo]
@@ -116,7 +116,7 @@ def write(board: Board, place: Path) -> list[Path]:
 
 
 @contextmanager
-def _started(
+def _start_workers(
     given: Sequence[Entrant], settings: Settings, display: Display, board: Board
 ) -> Iterator[dict[str, Subject]]:
     """A process for each implementation, by the name in its manifest; one that cannot start stays as a trouble."""
@@ -212,7 +212,7 @@ def _measure(
         key = (case.name, case.problem.dtype)
         rows = {r.implementation: r for r in board.rows if (r.case, r.dtype) == key and r.outcome == "not-run"}
         display.stage(f"{case.name} in {case.problem.dtype} ({number} of {len(todo)}): {', '.join(rows) or 'nobody'}")
-        order = measure.measure(case, subjects, rows, settings.plan, random, display=display, save=save)
+        order = measure.measure_case(case, subjects, rows, settings.plan, random, display=display, save=save)
         board.order += order if rows else []
         for row in rows.values():
             if row.outcome != "measured":
@@ -222,7 +222,8 @@ def _measure(
 def _text(case: Case) -> CaseText:
     return CaseText(
         name=case.name, dtype=case.problem.dtype, problem=case.problem.line(), step_size=case.problem.step_size,
-        threshold=case.threshold, loss=case.loss, start_residual=quality(case, case.start(), 0.0).residual,
+        threshold=case.threshold, loss=case.loss,
+        start_residual=certify_activities(case, case.start(), 0.0).relative_residual,
     )  # fmt: skip
 
 

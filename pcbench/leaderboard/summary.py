@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pcbench.gate.summary import amount
 from pcbench.leaderboard.outcome import Board, Entrant, Row, Solved, interval
-from pcbench.leaderboard.quality import first_within
+from pcbench.leaderboard.quality import first_index_within
 from pcbench.output.printable import printable
 from pcbench.report.files import inline
 
@@ -53,8 +53,8 @@ def cells(board: Board, row: Row) -> tuple[str, ...]:
         "" if rate is None else f"{_count(rate[0])} [{_count(rate[1])}, {_count(rate[2])}]",
         "" if overhead is None else amount(overhead, "s"),
         "" if row.first_call is None else amount(row.first_call, "s"),
-        *(_arrival(row, tolerance) for tolerance in tolerances(board)),
-        "" if row.equilibrium is None else _solved(row.equilibrium, min(tolerances(board))),
+        *(_arrival_text(row, tolerance) for tolerance in tolerances(board)),
+        "" if row.equilibrium is None else _solver_text(row.equilibrium, min(tolerances(board))),
         why,
     )  # fmt: skip
 
@@ -62,7 +62,7 @@ def cells(board: Board, row: Row) -> tuple[str, ...]:
 def arrival(row: Row, tolerance: float) -> tuple[float, int] | None:
     """The median seconds and the steps of the first call from which on the gap is certified, None if there is none."""
     steps = [point.steps for point in row.curve]
-    found = first_within(steps, [point.gap for point in row.curve], tolerance)
+    found = first_index_within(steps, [point.gap for point in row.curve], tolerance)
     if found is None or not row.curve[found].seconds:
         return None
     return interval(row.curve[found].seconds)[0], steps[found]
@@ -89,7 +89,7 @@ def records(board: Board) -> list[dict[str, Any]]:
     return made
 
 
-def table(board: Board) -> Table:
+def rows_table(board: Board) -> Table:
     """The rows for a terminal, one section a problem; why rows are missing is told by `reasons`."""
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in headers(board)[:-1]:
@@ -119,7 +119,7 @@ def reasons(board: Board) -> list[tuple[str, str]]:
 def header(board: Board) -> list[tuple[str, str]]:
     """Who took part, how and where, as names and values."""
     plan, lasting = board.settings, board.machine.get("lasting", {})
-    lines = [(e.name, _described(e)) for e in board.entrants]
+    lines = [(e.name, _entrant_text(e)) for e in board.entrants]
     for s in board.standings:
         lines.append(
             (f"{s.implementation}, {s.dtype}", f"{'conforms' if s.conforms else 'withheld'}: {s.why} ({s.source})")
@@ -161,7 +161,7 @@ def markdown(board: Board, figure: str = "") -> str:
     return "\n".join([*lines, ""])
 
 
-def _described(entrant: Entrant) -> str:
+def _entrant_text(entrant: Entrant) -> str:
     if entrant.trouble:
         return f"could not be started: {entrant.trouble}"
     info = entrant.info
@@ -175,7 +175,7 @@ def _described(entrant: Entrant) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _arrival(row: Row, tolerance: float) -> str:
+def _arrival_text(row: Row, tolerance: float) -> str:
     reached = arrival(row, tolerance)
     if reached is not None:
         return f"{amount(reached[0], 's')} ({reached[1]})"
@@ -183,7 +183,7 @@ def _arrival(row: Row, tolerance: float) -> str:
     return f"over {amount(interval(timed[-1].seconds)[0], 's')} ({timed[-1].steps})" if timed else "not reached"
 
 
-def _solved(solved: Solved, tolerance: float) -> str:
+def _solver_text(solved: Solved, tolerance: float) -> str:
     """Seconds of the solver, shown only beside a certificate."""
     if not solved.seconds:
         return ""
@@ -204,6 +204,6 @@ def _count(value: float) -> str:
     return f"{value:.3g}"
 
 
-def listed(rows: Sequence[Row]) -> list[str]:
+def implementation_names(rows: Sequence[Row]) -> list[str]:
     """The implementations of some rows in order of appearance."""
     return list(dict.fromkeys(row.implementation for row in rows))

@@ -74,7 +74,7 @@ def energy_bound(network: Network, input: np.ndarray, target: np.ndarray, z: Act
 
 def activity_gradient_bounds(network: Network, input: np.ndarray, target: np.ndarray, z: Activities) -> Activities:
     r"""Bounds on the error of \(B\,\partial F/\partial z_l\), `(batch, width)` each."""
-    values, errors, bounds = _weighted(network, input, target, z)
+    values, errors, bounds = _precision_weighted(network, input, target, z)
     result = []
     for l in range(1, network.depth):
         upper, bound = _gain(network, l + 1, values[l], errors[l], bounds[l])
@@ -95,7 +95,7 @@ def activity_gradient_bounds(network: Network, input: np.ndarray, target: np.nda
 
 def weight_gradient_bounds(network: Network, input: np.ndarray, target: np.ndarray, z: Activities) -> list[np.ndarray]:
     r"""Bounds on the error of \(\partial F/\partial W_l\), `(fan_out, fan_in)` each."""
-    values, errors, bounds = _weighted(network, input, target, z)
+    values, errors, bounds = _precision_weighted(network, input, target, z)
     phi = oracle.PHI[network.activation][0]
     result = []
     for l in range(1, network.depth + 1):
@@ -149,7 +149,7 @@ def _skip(network: Network, l: int, below: np.ndarray) -> np.ndarray | float:
     return below if network.skips[l - 1] else 0.0
 
 
-def _weighted(
+def _precision_weighted(
     network: Network, input: np.ndarray, target: np.ndarray, z: Activities
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """Activities with the input in front, prediction errors and their bounds, the last ones times the precision."""

@@ -58,7 +58,7 @@ class Rounded:
         r"""\(\gamma\) of an elementwise operation."""
         return gamma(0, self.dtype)
 
-    def becomes(self, value: np.ndarray, error: np.ndarray, *parents: tuple[Rounded, Pull]) -> Rounded:
+    def derive(self, value: np.ndarray, error: np.ndarray, *parents: tuple[Rounded, Pull]) -> Rounded:
         """A result of the same dtype, with what underflow may cost added to its error."""
         return Rounded(value, error + tiny(self.dtype), self.dtype, parents)
 
@@ -67,14 +67,14 @@ class Rounded:
     def plus(self, other: Rounded) -> Rounded:
         """The sum, entry by entry."""
         error = self.error + other.error + self.unit * (self.size + other.size)
-        return self.becomes(self.value + other.value, error, (self, self._fitted), (other, other._fitted))
+        return self.derive(self.value + other.value, error, (self, self._unbroadcast), (other, other._unbroadcast))
 
     def times(self, factor: float | np.ndarray) -> Rounded:
         """The product with numbers that are given."""
         f, g = np.abs(factor), self.unit
-        return self.becomes(
+        return self.derive(
             factor * self.value, f * (self.error + g * self.size),
-            (self, lambda d, e: self._fitted(factor * d, f * (e + g * (np.abs(d) + e)))),
+            (self, lambda d, e: self._unbroadcast(factor * d, f * (e + g * (np.abs(d) + e)))),
         )  # fmt: skip
 
     def product(self, other: Rounded) -> Rounded:
@@ -89,11 +89,14 @@ class Rounded:
 
         g = self.unit
         error = np.abs(self.value) * other.error + self.error * other.size + g * self.size * other.size
-        return self.becomes(
-            self.value * other.value, error, (self, pull(self._fitted, other)), (other, pull(other._fitted, self))
+        return self.derive(
+            self.value * other.value,
+            error,
+            (self, pull(self._unbroadcast, other)),
+            (other, pull(other._unbroadcast, self)),
         )
 
-    def activated(self, name: str) -> Rounded:
+    def activate(self, name: str) -> Rounded:
         """An activation function, entry by entry; the identity if it is `linear`."""
         if name == "linear":
             return self
@@ -102,7 +105,7 @@ class Rounded:
         off = BEND * self.error + g * (1 + np.abs(self.value))
         if name == "relu":  # rounding may carry a value across the kink, where the slope jumps by 1
             off = (np.abs(self.value) <= self.error).astype(np.float64)
-        return self.becomes(
+        return self.derive(
             phi, LIPSCHITZ * self.error + g * (np.abs(phi) + self.size),
             (self, lambda d, e: (slope * d, np.abs(slope) * e + (off + g * np.abs(slope)) * (np.abs(d) + e))),
         )  # fmt: skip
@@ -111,13 +114,13 @@ class Rounded:
         r"""\((v + \epsilon)^{-1/2}\), entry by entry."""
         v, g = self.value + epsilon, self.unit
         root, off = v**-0.5, self.error / v + g
-        return self.becomes(
+        return self.derive(
             root, root * off, (self, lambda d, e: (-0.5 * root / v * d, root / v * (e + 3 * off * (np.abs(d) + e))))
         )
 
     # ---- sums ---------------------------------------------------------------------------------------------------
 
-    def through(self, weight: Rounded) -> Rounded:
+    def apply_weight(self, weight: Rounded) -> Rounded:
         r"""\(W z\) over the last axis, of \(W\) `(fan_out, fan_in)`, which is given."""
         W, size = weight.value, np.abs(weight.value)
         rows = int(np.prod(self.value.shape[:-1]))
@@ -130,7 +133,7 @@ class Rounded:
             bound = flat(e).T @ flat(self.size) + flat(np.abs(d)).T @ flat(self.error + across * self.size)
             return flat(d).T @ flat(self.value), bound
 
-        return self.becomes(
+        return self.derive(
             self.value @ W.T, (self.error + inward * self.size) @ size.T,
             (self, lambda d, e: (d @ W, (e + outward * (np.abs(d) + e)) @ size)), (weight, for_weight),
         )  # fmt: skip
@@ -138,10 +141,10 @@ class Rounded:
     def dot(self, other: Rounded) -> Rounded:
         """The matrix product over the last two axes."""
         value, error = _dot(self.value, self.error, other.value, other.error, self.dtype)
-        return self.becomes(
+        return self.derive(
             value, error,
-            (self, lambda d, e: _dot(d, e, _turned(other.value), _turned(other.error), self.dtype)),
-            (other, lambda d, e: _dot(_turned(self.value), _turned(self.error), d, e, self.dtype)),
+            (self, lambda d, e: _dot(d, e, _transpose(other.value), _transpose(other.error), self.dtype)),
+            (other, lambda d, e: _dot(_transpose(self.value), _transpose(self.error), d, e, self.dtype)),
         )  # fmt: skip
 
     def mean(self, axes: tuple[int, ...], keepdims: bool = False) -> Rounded:
@@ -154,7 +157,7 @@ class Rounded:
             return np.broadcast_to(d / count, shape), np.broadcast_to((e + g * (np.abs(d) + e)) / count, shape)
 
         bound = np.mean(self.error + gamma(count, self.dtype) * self.size, axis=axes, keepdims=keepdims)
-        return self.becomes(np.mean(self.value, axis=axes, keepdims=keepdims), bound, (self, back))
+        return self.derive(np.mean(self.value, axis=axes, keepdims=keepdims), bound, (self, back))
 
     def half_square(self) -> Rounded:
         """Half the squared norm of each sample, over all its axes: `(batch,)`."""
@@ -166,7 +169,7 @@ class Rounded:
             d, e = np.expand_dims(d, axes), np.expand_dims(e, axes)
             return d * self.value, np.abs(d) * self.error + (e + self.unit * np.abs(d)) * self.size
 
-        return self.becomes(0.5 * np.sum(self.value**2, axis=axes), np.sum(bound, axis=axes), (self, back))
+        return self.derive(0.5 * np.sum(self.value**2, axis=axes), np.sum(bound, axis=axes), (self, back))
 
     def softmax(self, seen: np.ndarray) -> Rounded:
         r"""The softmax over the last axis of the entries that are `seen`, 0 elsewhere.
@@ -186,9 +189,9 @@ class Rounded:
             bound = p * e + np.sum(p * e + (error + g * p) * size, axis=-1, keepdims=True) * p
             return p * (d - total), bound + (error + g * p) * (size + total_size)
 
-        return self.becomes(p, error, (self, back))
+        return self.derive(p, error, (self, back))
 
-    def normalised(self, epsilon: float) -> Rounded:
+    def normalise(self, epsilon: float) -> Rounded:
         r"""\((z - \bar z)(\overline{(z - \bar z)^2} + \epsilon)^{-1/2}\) over the last axis."""
         axis = (self.value.ndim - 1,)
         centred = self.plus(self.mean(axis, keepdims=True).times(-1.0))
@@ -197,7 +200,7 @@ class Rounded:
 
     # ---- order --------------------------------------------------------------------------------------------------
 
-    def moved(self, forth: Callable[[np.ndarray], np.ndarray], back: Callable[[np.ndarray], np.ndarray]) -> Rounded:
+    def rearrange(self, forth: Callable[[np.ndarray], np.ndarray], back: Callable[[np.ndarray], np.ndarray]) -> Rounded:
         """Entries put elsewhere, zeros added or copies made by `forth`, and brought home by its transpose `back`."""
 
         def pull(d: np.ndarray, e: np.ndarray) -> Pair:
@@ -206,7 +209,7 @@ class Rounded:
 
         return Rounded(forth(self.value), forth(self.error), self.dtype, ((self, pull),))
 
-    def _fitted(self, d: np.ndarray, e: np.ndarray) -> Pair:
+    def _unbroadcast(self, d: np.ndarray, e: np.ndarray) -> Pair:
         """A derivative summed over the axes along which this array was stretched."""
         shape = self.value.shape
         if d.shape == shape:
@@ -217,7 +220,7 @@ class Rounded:
         return d.sum(axis=axes).reshape(shape), (e + g * (np.abs(d) + e)).sum(axis=axes).reshape(shape)
 
 
-def _turned(array: np.ndarray) -> np.ndarray:
+def _transpose(array: np.ndarray) -> np.ndarray:
     return np.swapaxes(array, -1, -2)
 
 
@@ -226,7 +229,7 @@ def _dot(a: np.ndarray, a_error: np.ndarray, b: np.ndarray, b_error: np.ndarray,
     return a @ b, np.abs(a) @ b_error + a_error @ other + gamma(a.shape[-1], dtype) * (size @ other)
 
 
-def joined(parts: Sequence[Rounded]) -> Rounded:
+def concatenate(parts: Sequence[Rounded]) -> Rounded:
     """Arrays side by side along the last axis."""
     ends = np.cumsum([p.value.shape[-1] for p in parts])
     cuts = [slice(end - p.value.shape[-1], end) for end, p in zip(ends, parts, strict=True)]
@@ -236,12 +239,12 @@ def joined(parts: Sequence[Rounded]) -> Rounded:
     )  # fmt: skip
 
 
-def gradients(of: Sequence[Rounded], leaves: Sequence[Rounded]) -> list[Pair]:
+def reverse_gradients(of: Sequence[Rounded], leaves: Sequence[Rounded]) -> list[Pair]:
     """The derivative of the sum of all entries of `of` by each of `leaves`, and a bound on its error."""
     found: dict[int, Pair] = {}
     for result in of:
         _add(found, result, (np.ones_like(result.value), np.zeros_like(result.value)))
-    for node in reversed(_ordered(of)):
+    for node in reversed(_topological_order(of)):
         if id(node) in found:
             for parent, pull in node.parents:
                 _add(found, parent, pull(*found[id(node)]))
@@ -258,7 +261,7 @@ def _add(found: dict[int, Pair], node: Rounded, pair: Pair) -> None:
     found[id(node)] = d, e + tiny(node.dtype)
 
 
-def _ordered(of: Sequence[Rounded]) -> list[Rounded]:
+def _topological_order(of: Sequence[Rounded]) -> list[Rounded]:
     """Everything that `of` was made from, operands before results."""
     order: list[Rounded] = []
     seen: set[int] = set()

@@ -26,7 +26,7 @@ class Display(Protocol):
     def progress(self, done: int, total: int, what: str = "") -> None:
         """So much of the stage is done, for the bar; `what` is told beside it."""
 
-    def running(self, slot: int, text: str) -> None:
+    def show_current(self, slot: int, text: str) -> None:
         """What is going on at one of several places, below the bar; an empty text where nothing is."""
 
     def note(self, text: str, style: str = "") -> None:
@@ -35,7 +35,7 @@ class Display(Protocol):
     def detail(self, text: str) -> None:
         """A line for pipes and logs, which have no bar."""
 
-    def finished(self) -> None:
+    def close(self) -> None:
         """Nothing is going on any more, in whatever way it ended; another stage may begin."""
 
 
@@ -46,13 +46,13 @@ class Silent:
 
     def progress(self, done: int, total: int, what: str = "") -> None: ...
 
-    def running(self, slot: int, text: str) -> None: ...
+    def show_current(self, slot: int, text: str) -> None: ...
 
     def note(self, text: str, style: str = "") -> None: ...
 
     def detail(self, text: str) -> None: ...
 
-    def finished(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Lines(Silent):
@@ -87,7 +87,7 @@ class Terminal(Lines):
 
     def stage(self, text: str) -> None:
         """Print it and begin a new bar."""
-        self.finished()
+        self.close()
         super().stage(text)
         self._open()
 
@@ -96,7 +96,7 @@ class Terminal(Lines):
         self._open()
         self._bar.update(self._bar.task_ids[0], completed=done, total=total, description=what)
 
-    def running(self, slot: int, text: str) -> None:
+    def show_current(self, slot: int, text: str) -> None:
         """Show it in the line of the slot."""
         self._open()
         self._running[slot] = text
@@ -104,7 +104,7 @@ class Terminal(Lines):
     def detail(self, text: str) -> None:
         """Show nothing: the bar says it."""
 
-    def finished(self) -> None:
+    def close(self) -> None:
         """Take the bar away."""
         if self._live is not None:
             self._live.stop()

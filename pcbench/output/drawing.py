@@ -32,7 +32,7 @@ _SIZES = {"title": 10.0, "label": 9.0, "tick": 8.0, "note": 6.5}
 
 
 @contextmanager
-def _look() -> Iterator[None]:
+def _default_style() -> Iterator[None]:
     """Matplotlib's own defaults whatever the user's are, with SVG identifiers that do not change; undone at the end."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -45,7 +45,7 @@ def panels(rows: int, columns: int, *, width: float, height: float, **subplots: 
 
     `subplots` goes to `Figure.subplots`, for shared axes.
     """
-    with _look():
+    with _default_style():
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.04)  # pyright: ignore
         axes = figure.subplots(rows, columns, squeeze=False, **subplots)
@@ -197,7 +197,7 @@ def save(figure: Figure, path: str | Path, *, note: str = "") -> Path:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
     try:
-        with _look():
+        with _default_style():
             canvases[path.suffix](figure).print_figure(temporary, dpi=160, metadata=metadata)
         temporary.replace(path)
     finally:

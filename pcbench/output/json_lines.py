@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 
-def parsed(data: bytes) -> list[Any]:
+def parse(data: bytes) -> list[Any]:
     """The values in `data`, without the lines that are torn or damaged."""
     values = []
     for line in data.splitlines():
@@ -21,12 +21,12 @@ def parsed(data: bytes) -> list[Any]:
     return values
 
 
-def resumed(file: IO[bytes]) -> list[Any]:
+def resume(file: IO[bytes]) -> list[Any]:
     """The values in a file opened with `a+b`, which has lost a torn last line then and is ready for `append`."""
     file.seek(0)
     data = file.read()
     file.truncate(data.rfind(b"\n") + 1)
-    return parsed(data)
+    return parse(data)
 
 
 def append(file: IO[bytes], *values: Any) -> None:

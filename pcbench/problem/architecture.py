@@ -122,7 +122,7 @@ def leaves(tree: Any) -> list[np.ndarray]:
     return [leaf for item in items for leaf in leaves(item)]
 
 
-def rebuilt(tree: Any, arrays: Iterable[np.ndarray]) -> Any:
+def rebuild(tree: Any, arrays: Iterable[np.ndarray]) -> Any:
     """Parameters structured as `tree` with other arrays, in the order of `leaves`."""
     source = iter(arrays)
 

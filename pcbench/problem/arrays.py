@@ -73,11 +73,13 @@ def normals(seed: int, roles: Sequence[str], shapes: Sequence[tuple[int, ...]]) 
 
 def matrices(law: str, seed: int, roles: Sequence[str], shapes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, ...]:
     """`draw` for several roles, read-only; small ones are remembered, as several questions are asked of a problem."""
-    make = _remembered if sum(map(math.prod, shapes)) <= _REMEMBERED else _drawn
+    make = _remembered if sum(map(math.prod, shapes)) <= _REMEMBERED else _draw_arrays
     return make(law, seed, tuple(roles), tuple(shapes))
 
 
-def _drawn(law: str, seed: int, roles: Sequence[str], shapes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, ...]:
+def _draw_arrays(
+    law: str, seed: int, roles: Sequence[str], shapes: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, ...]:
     if law == "gaussian":
         result = normals(seed, roles, shapes)
     else:
@@ -87,7 +89,7 @@ def _drawn(law: str, seed: int, roles: Sequence[str], shapes: Sequence[tuple[int
     return tuple(result)
 
 
-_remembered = functools.lru_cache(maxsize=16)(_drawn)
+_remembered = functools.lru_cache(maxsize=16)(_draw_arrays)
 
 
 def draw(law: str, seed: int, role: str, rows: int, columns: int) -> np.ndarray:

@@ -31,7 +31,7 @@ def load(spec: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     is_file = place.endswith(".py") or os.sep in place
-    module = _guarded(spec, lambda: _file(place) if is_file else _module(place))
+    module = _run_adapter_code(spec, lambda: _file(place) if is_file else _module(place))
     try:
         found = getattr(module, attribute)
     except AttributeError:
@@ -49,7 +49,7 @@ def instantiate(found: Any, spec: str) -> Any:
     **Raises:** as `load`.
     """
     if isinstance(found, type) or (callable(found) and not hasattr(found, "manifest")):
-        found = _guarded(spec, found)
+        found = _run_adapter_code(spec, found)
     return check_methods(found, spec)
 
 
@@ -64,7 +64,7 @@ def check_methods(implementation: Any, spec: str) -> Any:
             f"implementation {spec!r} gave a {type(implementation).__name__} without {', '.join(missing)}: "
             "needed the methods of pcbench.Implementation"
         )
-    manifest = _guarded(spec, lambda: getattr(implementation, "manifest", None))
+    manifest = _run_adapter_code(spec, lambda: getattr(implementation, "manifest", None))
     if not isinstance(manifest, Manifest):
         raise ManifestError(
             f"implementation {spec!r}: its `manifest` is a {type(manifest).__name__}, needed a pcbench.Manifest"
@@ -72,7 +72,7 @@ def check_methods(implementation: Any, spec: str) -> Any:
     return implementation
 
 
-def _guarded(spec: str, action: Any) -> Any:
+def _run_adapter_code(spec: str, action: Any) -> Any:
     """Run the adapter's own code, giving each way to fail the error that says what to do."""
     try:
         return action()
@@ -84,10 +84,12 @@ def _guarded(spec: str, action: Any) -> Any:
             "install it there, or name the interpreter that has it (--python PATH; in pytest --pcn-python PATH)"
         ) from error
     except (Exception, SystemExit) as error:
-        raise AdapterError(f"loading {spec!r} raised {type(error).__name__}: {error}", _where(error)) from error
+        raise AdapterError(
+            f"loading {spec!r} raised {type(error).__name__}: {error}", _adapter_traceback(error)
+        ) from error
 
 
-def _where(error: BaseException) -> str:
+def _adapter_traceback(error: BaseException) -> str:
     """The traceback without the frames of pcbench and of the import system: the adapter's own lines are what counts."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename != __file__ and not frame.filename.startswith("<frozen ")]

@@ -68,11 +68,11 @@ class CountedJit:
         function = self._function
 
         @functools.wraps(function)  # a function of its own, or JAX would trace it once for several compilations
-        def traced(*args: Any, **kwargs: Any) -> Any:
+        def count_and_call(*args: Any, **kwargs: Any) -> Any:
             _COUNTS[function.__name__] += 1
             return function(*args, **kwargs)
 
-        return jax.jit(traced, static_argnames=self._static, **options)
+        return jax.jit(count_and_call, static_argnames=self._static, **options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The answer of the function, by one of the two."""

@@ -34,6 +34,6 @@ def layer_energies(network: PCN, input: jax.Array, target: jax.Array, activities
     return jnp.mean(sample_energies(network, network.bottom(input), target, activities), axis=1)
 
 
-def energy(network: PCN, input: jax.Array, target: jax.Array, activities: jax.Array) -> jax.Array:
+def total_energy(network: PCN, input: jax.Array, target: jax.Array, activities: jax.Array) -> jax.Array:
     """The total energy, mean over the batch."""
     return jnp.sum(layer_energies(network, input, target, activities))

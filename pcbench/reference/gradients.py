@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from pcbench.reference.energy import energy, sample_energies
+from pcbench.reference.energy import sample_energies, total_energy
 from pcbench.reference.network import PCN
 
 Weights = tuple[jax.Array, jax.Array, jax.Array]
@@ -25,7 +25,7 @@ def activity_gradients_from(network: PCN, bottom: jax.Array, target: jax.Array, 
 
 def weight_gradients(network: PCN, input: jax.Array, target: jax.Array, activities: jax.Array) -> Weights:
     r"""\(\partial F/\partial W_l\) at fixed activities, stacked as `PCN.weights`; mean over the batch."""
-    return jax.grad(lambda w: energy(network.with_weights(w), input, target, activities))(network.weights)
+    return jax.grad(lambda w: total_energy(network.with_weights(w), input, target, activities))(network.weights)
 
 
 def energies_and_gradients(
@@ -54,6 +54,6 @@ def backpropagation(network: PCN, input: jax.Array, target: jax.Array) -> Weight
         net = network.with_weights(weights)
         # At the feedforward activities every hidden error is zero, so the energy is the loss and no other formula of
         # it is needed; the derivative goes through the activities as well.
-        return energy(net, input, target, net.forward(input)[0])
+        return total_energy(net, input, target, net.forward(input)[0])
 
     return jax.grad(loss)(network.weights)

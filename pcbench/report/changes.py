@@ -49,16 +49,18 @@ def changes_between(before: Report, after: Report, growth: float = GROWTH, floor
         if law not in new:
             result.append(Change(law=law, text=f"{v.outcome} -> no longer judged", regression=True))
         elif new[law].outcome != v.outcome:
-            result.append(Change(law=law, text=_turn(v, new[law]), regression=_worse(v.outcome, new[law].outcome)))
-        elif (grown := _grown(v, new[law], growth, floor)) is not None:
+            result.append(
+                Change(law=law, text=_outcome_change(v, new[law]), regression=_worse(v.outcome, new[law].outcome))
+            )
+        elif (grown := _margin_growth(v, new[law], growth, floor)) is not None:
             result.append(Change(law=law, text=grown, regression=comparable))
     result += [
-        Change(law=law, text=f"new: {v.outcome}", regression=_bad(v)) for law, v in new.items() if law not in old
+        Change(law=law, text=f"new: {v.outcome}", regression=_is_bad(v)) for law, v in new.items() if law not in old
     ]
     return result
 
 
-def _turn(old: Verdict, new: Verdict) -> str:
+def _outcome_change(old: Verdict, new: Verdict) -> str:
     first = new.message.strip().splitlines()[:1]
     return f"{old.outcome} -> {new.outcome}" + (f": {first[0]}" if first else "")
 
@@ -72,11 +74,11 @@ def _worse(old: str, new: str) -> bool:
     return _ORDER.index(new) > _ORDER.index(old)
 
 
-def _bad(verdict: Verdict) -> bool:
+def _is_bad(verdict: Verdict) -> bool:
     return verdict.outcome not in ("pass", "expected-failure", "not-applicable")
 
 
-def _grown(old: Verdict, new: Verdict, growth: float, floor: float) -> str | None:
+def _margin_growth(old: Verdict, new: Verdict, growth: float, floor: float) -> str | None:
     a, b = old.worst.margin, new.worst.margin
     if new.examples and b > floor and b > growth * a:
         factor = f", {b / a:.1f} times" if a > 0 else ""

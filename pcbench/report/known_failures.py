@@ -158,7 +158,7 @@ def apply(verdicts: Sequence[Verdict], entries: Sequence[KnownFailure]) -> list[
     for v in verdicts:
         entry = by_law.get(v.law)
         if entry is not None and v.outcome in BROKEN:
-            v = replace(v, outcome="expected-failure", message=_joined(entry.note, v.message))
+            v = replace(v, outcome="expected-failure", message=_join_note(entry.note, v.message))
         elif entry is not None and v.outcome == "pass":
             v = replace(
                 v,
@@ -166,10 +166,10 @@ def apply(verdicts: Sequence[Verdict], entries: Sequence[KnownFailure]) -> list[
                 message=f"the law holds now: remove its entry from the known failures ({entry.reason})",
             )
         elif entry is not None and v.outcome == "blocked":
-            v = replace(v, message=_joined(entry.note, v.message))
+            v = replace(v, message=_join_note(entry.note, v.message))
         result.append(v)
     return result
 
 
-def _joined(note: str, message: str) -> str:
+def _join_note(note: str, message: str) -> str:
     return f"{note}; {message}" if message else note

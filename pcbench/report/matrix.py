@@ -14,7 +14,7 @@ from pcbench.report.evidence import Verdict
 from pcbench.report.files import MARKS, first_line, inline
 from pcbench.report.report import Report
 from pcbench.report.text import number
-from pcbench.worker.provenance import short
+from pcbench.worker.provenance import short_commit
 
 SCHEMA = 1
 """The version of the layout of `matrix.json`."""
@@ -73,7 +73,7 @@ def as_data(columns: Sequence[Column], command: str) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "command": command,
-        "implementations": [_described(column) for column in columns],
+        "implementations": [_column_data(column) for column in columns],
         "laws": laws,
     }
 
@@ -91,7 +91,7 @@ def _cell(column: Column, verdict: Verdict) -> dict[str, Any]:
     return cell
 
 
-def _described(column: Column) -> dict[str, Any]:
+def _column_data(column: Column) -> dict[str, Any]:
     if column.report is None:
         return {"name": column.name, "problem": column.problem}
     h = column.report.header
@@ -130,7 +130,7 @@ def as_markdown(columns: Sequence[Column], command: str) -> str:
     """Who was judged, the matrix of verdicts and margins, and every failure with its replay."""
     laws = applicable(columns)
     rest = len(laws_of(columns)) - len(laws)
-    lines = ["# Compliance matrix", "", f"Made by `{command}`.", "", *_who(columns), ""]
+    lines = ["# Compliance matrix", "", f"Made by `{command}`.", "", *_implementation_table(columns), ""]
     lines += [
         "A number is the worst margin: error over what is allowed, so that 1 is the limit. "
         + ", ".join(f"{mark} {outcome}" for outcome, mark in MARKS.items())
@@ -146,7 +146,7 @@ def as_markdown(columns: Sequence[Column], command: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def _who(columns: Sequence[Column]) -> list[str]:
+def _implementation_table(columns: Sequence[Column]) -> list[str]:
     lines = ["| implementation | library | Python | with | conclusion | minutes | most of them on |"]
     lines.append("| --- | --- | --- | --- | --- | ---: | --- |")
     for column in columns:
@@ -155,7 +155,7 @@ def _who(columns: Sequence[Column]) -> list[str]:
             continue
         h = column.report.header
         library = f"{h.manifest.get('library', '')} {h.manifest.get('version', '')}".strip()
-        library += f" at {short(h.commit)}" if h.commit else ""
+        library += f" at {short_commit(h.commit)}" if h.commit else ""
         versions = ", ".join(f"{name} {h.versions[name]}" for name in SHOWN if h.versions.get(name))
         total = sum(seconds for _, seconds in seconds_by_group(column.report)) or 1.0
         where = ", ".join(f"{group} {s / total:.0%}" for group, s in seconds_by_group(column.report)[:3])
@@ -175,7 +175,7 @@ def _text(verdict: Verdict | None) -> str:
 
 def _failures(column: Column) -> list[str]:
     if column.report is None:
-        return ["", f"## {inline(column.name)}", "", "Not judged:", "", *_fenced(column.problem)]
+        return ["", f"## {inline(column.name)}", "", "Not judged:", "", *_code_block(column.problem)]
     told = [v for v in column.report.verdicts if v.outcome not in ("pass", "not-applicable", "not-run")]
     if not told:
         return []
@@ -183,9 +183,9 @@ def _failures(column: Column) -> list[str]:
     for verdict in told:
         lines += ["", f"- `{verdict.law}` {verdict.outcome}: {inline(verdict.message)}"]
         replay = column.report.replay(verdict) if verdict.failure else ""
-        lines += ["", *(f"  {part}" for part in _fenced(replay))] if replay else []
+        lines += ["", *(f"  {part}" for part in _code_block(replay))] if replay else []
     return lines
 
 
-def _fenced(text: str) -> list[str]:
+def _code_block(text: str) -> list[str]:
     return ["~~~", *text.splitlines(), "~~~"]

@@ -37,10 +37,10 @@ ROWS = 46
 
 def draw(columns: Sequence[Column], directory: str | Path, *, note: str = "") -> list[Path]:
     """Write `matrix` as SVG and PNG into `directory`."""
-    return save_both(matrix(columns), Path(directory, "matrix"), note=note)
+    return save_both(draw_panels(columns), Path(directory, "matrix"), note=note)
 
 
-def matrix(columns: Sequence[Column]) -> Figure:
+def draw_panels(columns: Sequence[Column]) -> Figure:
     """Laws from top to bottom, implementations from left to right, as many panels as the laws need."""
     laws = applicable(columns)
     count = max(1, math.ceil(len(laws) / ROWS))

@@ -23,7 +23,7 @@ class Profile:
     minimum: int
     shrink: bool = True
 
-    def needed(self, ladder: str) -> int:
+    def needed_examples(self, ladder: str) -> int:
         """The conclusive examples that a law needs; one experiment, if it climbs a ladder."""
         return 1 if ladder else self.minimum
 

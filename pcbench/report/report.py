@@ -17,7 +17,7 @@ from pcbench.output import strict_json
 from pcbench.output.html import html_table
 from pcbench.report.evidence import BROKEN, OUTCOMES, Verdict, Worst
 from pcbench.report.known_failures import KnownFailure
-from pcbench.worker.provenance import short
+from pcbench.worker.provenance import short_commit
 
 SCHEMA = 2
 """The version of the JSON layout; a reader refuses any other."""
@@ -32,7 +32,7 @@ def title(name: str, manifest: Mapping[str, Any], commit: str = "") -> str:
     if commit:  # which some libraries have for a version
         version = str(manifest.get("version") or "")
         shown = shown.removesuffix(version) if version and commit.startswith(version) else f"{shown} at "
-        shown += short(commit)
+        shown += short_commit(commit)
     return f"{name} ({shown})" if shown and shown != name else name
 
 
@@ -156,7 +156,7 @@ class Report:
         return len(self.verdicts) - self.counts()["not-applicable"]
 
     @property
-    def unjudged(self) -> list[str]:
+    def unjudged_laws(self) -> list[str]:
         """Applicable laws without a judgement, but for those that the known failures account for."""
         listed = {entry.law for entry in self.known}
         return [
@@ -175,7 +175,7 @@ class Report:
         judged = counts["pass"] + counts["expected-failure"]
         if counts["fail"] or counts["unexpected-pass"]:
             return 1
-        if counts["error"] or counts["timeout"] or counts["inconclusive"] or self.unjudged:
+        if counts["error"] or counts["timeout"] or counts["inconclusive"] or self.unjudged_laws:
             return 3
         return 0 if judged else 1
 
@@ -224,7 +224,7 @@ class Report:
         if h.interpreter and not found:
             words += ["--python", h.interpreter]
         # The problem is always quoted, so that it looks the same everywhere.
-        return " ".join(quoted(w) if w == worst.problem else shlex.quote(w) for w in words)
+        return " ".join(shell_quote(w) if w == worst.problem else shlex.quote(w) for w in words)
 
     # ---- JSON -----------------------------------------------------------------------------------------------------
 
@@ -283,7 +283,7 @@ class Report:
             raise UsageError(f"the report is not JSON: {error}") from None
 
 
-def quoted(text: str) -> str:
+def shell_quote(text: str) -> str:
     """`text` in single quotes for a shell."""
     return "'" + text.replace("'", "'\"'\"'") + "'"
 

@@ -94,7 +94,7 @@ def print_report(report: Report, console: Console) -> None:
     """The whole report, as wide as the console."""
     _pairs(console, header_lines(report))
     console.print()
-    console.print(table(report, console.width))
+    console.print(verdicts_table(report, console.width))
     for title, laws in unjudged_lines(report):
         console.print()
         console.print(Text(title, style="dim"))
@@ -110,7 +110,7 @@ def print_report(report: Report, console: Console) -> None:
     console.print(Text(report.conclusion, style=style))
 
 
-def table(report: Report, width: int) -> Table:
+def verdicts_table(report: Report, width: int) -> Table:
     """Law, verdict, margin, examples, shapes, and, where there is room for one, the worst problem."""
     wide = width >= WIDE
     # The longest law and verdict are never squeezed by a long problem; where even they do not fit, ids are folded.
@@ -140,10 +140,12 @@ def unjudged_lines(report: Report) -> list[tuple[str, str]]:
     for v in report.verdicts:
         if v.outcome in ("not-applicable", "blocked", "not-run"):
             shared.setdefault((v.outcome, printable(" ".join(v.message.split()))), []).append(v.law)
-    return [(f"{outcome}: {reason}" if reason else outcome, _named(laws)) for (outcome, reason), laws in shared.items()]
+    return [
+        (f"{outcome}: {reason}" if reason else outcome, _laws_text(laws)) for (outcome, reason), laws in shared.items()
+    ]
 
 
-def _named(laws: list[str]) -> str:
+def _laws_text(laws: list[str]) -> str:
     """The laws by name, or where they are many that begin alike, their number and how they begin."""
     first, last = min(laws), max(laws)  # in order, so what these share all share
     start = first[: next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]

@@ -4,13 +4,13 @@ Plain float64 NumPy, independent of `pcbench.oracle.mlp` and of the JAX referenc
 """
 
 from pcbench.theory.certificate import Certificate as Certificate
-from pcbench.theory.certificate import certificate as certificate
+from pcbench.theory.certificate import certify as certify
 from pcbench.theory.certificate import error_gradient as error_gradient
 from pcbench.theory.envelope import Envelope as Envelope
-from pcbench.theory.envelope import envelope as envelope
 from pcbench.theory.envelope import envelope_activities as envelope_activities
-from pcbench.theory.expectation import expected_excess as expected_excess
-from pcbench.theory.expectation import expected_excess_of as expected_excess_of
+from pcbench.theory.envelope import solve_envelope as solve_envelope
+from pcbench.theory.expectation import expected_trace_excess as expected_trace_excess
+from pcbench.theory.expectation import expected_trace_excess_of as expected_trace_excess_of
 from pcbench.theory.hessian import activity_hessian as activity_hessian
 from pcbench.theory.hessian import best_step_size as best_step_size
 from pcbench.theory.hessian import contraction as contraction

@@ -49,9 +49,9 @@ def derivatives(activation: str, z: Array) -> Derivatives:
     if activation == "gelu-tanh":
         # 1/2 (1 + tanh u) is the logistic function of 2u, so this is z times a sigmoid of a cubic
         u = 2 * _ROOT * (z + _CUBIC * z**3)
-        return _gated(z, u, 2 * _ROOT * (1 + 3 * _CUBIC * z * z), 2 * _ROOT * 6 * _CUBIC * z)
+        return _sigmoid_gate(z, u, 2 * _ROOT * (1 + 3 * _CUBIC * z * z), 2 * _ROOT * 6 * _CUBIC * z)
     if activation == "silu":
-        return _gated(z, z, np.ones_like(z), np.zeros_like(z))
+        return _sigmoid_gate(z, z, np.ones_like(z), np.zeros_like(z))
     if activation == "softplus":
         s = _sigmoid(z)
         return Derivatives(np.logaddexp(0.0, z), s, s * _sigmoid(-z))
@@ -63,7 +63,7 @@ def _sigmoid(u: Array) -> Array:
     return np.where(u >= 0, 1.0, small) / (1 + small)
 
 
-def _gated(z: Array, u: Array, du: Array, ddu: Array) -> Derivatives:
+def _sigmoid_gate(z: Array, u: Array, du: Array, ddu: Array) -> Derivatives:
     r"""\(z\,\sigma(u(z))\) and its derivatives, from u and its derivatives."""
     s = _sigmoid(u)
     ds = s * _sigmoid(-u)

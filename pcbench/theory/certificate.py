@@ -63,9 +63,7 @@ def error_gradient(network: Network, input: Array, target: Array, activities: li
     return _space(network, input, target, activities).gradient()
 
 
-def certificate(
-    network: Network, input: Array, target: Array, activities: list[Array], *, steps: int = 60
-) -> Certificate:
+def certify(network: Network, input: Array, target: Array, activities: list[Array], *, steps: int = 60) -> Certificate:
     r"""How far `activities`, `(B, N)` each, are from an equilibrium of `network`; see the module for what is claimed.
 
     `steps` bounds the Hessian-vector products that estimate the curvature of a nonlinear network, at each of 2 points.
@@ -82,7 +80,7 @@ def certificate(
         ones = np.ones_like(norm)
         reason = f"the error-space Hessian of a linear network with loss='{network.loss}' is at least the identity"
         return Certificate(True, True, norm, ones, norm**2 / 2, norm, reason)
-    return _local(network, space, gradient, norm, steps)
+    return _local_certificate(network, space, gradient, norm, steps)
 
 
 def _space(network: Network, input: Array, target: Array, activities: list[Array]) -> ErrorSpace:
@@ -92,7 +90,9 @@ def _space(network: Network, input: Array, target: Array, activities: list[Array
     return ErrorSpace(network, x, y, operators.activity_arrays(network, activities, len(x)))
 
 
-def _local(network: Network, space: ErrorSpace, gradient: list[Array], norm: Array, steps: int) -> Certificate:
+def _local_certificate(
+    network: Network, space: ErrorSpace, gradient: list[Array], norm: Array, steps: int
+) -> Certificate:
     lowest = smallest_curvature(space, steps)
     if np.any(~(lowest >= _MARGIN)):
         return _refuse(norm, lowest, _curvature_text(lowest, "at the activities"))
@@ -101,7 +101,7 @@ def _local(network: Network, space: ErrorSpace, gradient: list[Array], norm: Arr
         blocked = _kinks(network, space, 2 * norm / lowest)
         if blocked:
             return _refuse(norm, lowest, blocked)
-    far = space.moved([-g * (2 / lowest)[:, None] for g in gradient])
+    far = space.displace([-g * (2 / lowest)[:, None] for g in gradient])
     beyond = smallest_curvature(far, steps)
     if np.any(~(beyond >= _MARGIN)):
         return _refuse(norm, np.minimum(lowest, beyond), _curvature_text(beyond, "two gradient lengths downhill"))

@@ -66,12 +66,12 @@ class ErrorSpace:
         change = network.precision * losses.hessian_product(network.loss, self.output, self._target, output)
         result = []
         for layer in range(network.depth, 1, -1):
-            bend = self._bend(layer, tangents[layer - 2], self._costates[layer - 1])
+            bend = self._pull_derivative(layer, tangents[layer - 2], self._costates[layer - 1])
             change = self._pull(layer, change) + bend
             result.append(direction[layer - 2] + change)
         return result[::-1]
 
-    def moved(self, step: list[Array]) -> ErrorSpace:
+    def displace(self, step: list[Array]) -> ErrorSpace:
         """The same energy where every error has changed by `step`."""
         activities: list[Array] = []
         below = self._input
@@ -86,14 +86,14 @@ class ErrorSpace:
             return self.activities
         return [z @ W.T for z, W in zip(self.activities[:-1], self._weights[1:-1], strict=True)]
 
-    def _bends(self, layer: int) -> bool:
+    def _is_nonlinear(self, layer: int) -> bool:
         if self._network.placement == "before-weight":
             return layer > 1
         return layer < self._network.depth
 
     def _prediction(self, layer: int, z: Array) -> tuple[Array, Derivatives | None]:
         W, tau, name = self._weights[layer - 1], self._network.skips[layer - 1], self._network.activation
-        if not self._bends(layer):
+        if not self._is_nonlinear(layer):
             local, f = None, z @ W.T
         elif self._network.placement == "before-weight":
             local = derivatives(name, z)
@@ -123,7 +123,7 @@ class ErrorSpace:
             result = (local.first * c) @ W
         return result + tau * c if tau else result
 
-    def _bend(self, layer: int, dz: Array, c: Array) -> Array:
+    def _pull_derivative(self, layer: int, dz: Array, c: Array) -> Array:
         """The change of `_pull(layer, c)` along dz, at fixed c."""
         W, local = self._weights[layer - 1], self._local[layer - 1]
         if local is None:

@@ -48,7 +48,7 @@ class Envelope:
         return float(np.mean(self.energies))
 
 
-def envelope(network: Network, input: Array, target: Array) -> Envelope:
+def solve_envelope(network: Network, input: Array, target: Array) -> Envelope:
     r"""The equilibrium of a linear network with loss `mse` or `ce`, by a damped Newton method on all samples at once.
 
     **Raises:** `TheoryError` for a nonlinear network, a target that is no distribution (`ce`), or if Newton's method
@@ -78,7 +78,7 @@ def envelope_activities(network: Network, input: Array, target: Array) -> list[A
 
     **Raises:** as `envelope`.
     """
-    errors = linear.errors_of_costate(network, envelope(network, input, target).costate)
+    errors = linear.errors_of_costate(network, solve_envelope(network, input, target).costate)
     return operators.propagate(network, np.asarray(input, np.float64), errors)
 
 

@@ -23,7 +23,7 @@ from pcbench.problem.mlp import Problem
 from pcbench.problem.parameterisation import Exponents, initial_std, layer_scalings
 
 
-def expected_excess(
+def expected_trace_excess(
     parameterisation: str | Exponents,
     *,
     width: int,
@@ -64,7 +64,7 @@ def expected_excess(
         return float(gain(depth) * np.sum(np.power(ratio, np.arange(depth - 1, dtype=np.float64))))
 
 
-def expected_excess_of(problem: Problem) -> float:
+def expected_trace_excess_of(problem: Problem) -> float:
     r"""`expected_trace_excess` at the sizes of a problem with Gaussian weights, its `weight_scale` included.
 
     **Raises:** `TheoryError` if the problem is not linear or its weights are not Gaussian.
@@ -74,7 +74,7 @@ def expected_excess_of(problem: Problem) -> float:
             f"expected excess of a problem with activation={problem.activation!r}, weight_law={problem.weight_law!r}: "
             "needed 'linear' and 'gaussian'"
         )
-    return expected_excess(
+    return expected_trace_excess(
         problem.parameterisation,
         width=problem.width,
         depth=problem.depth,

@@ -84,13 +84,13 @@ def extreme_eigenvalues(network: Network) -> tuple[float, float]:
     **Raises:** `TheoryError` unless the network is linear with squared error.
     """
     _check(network)
-    return _bottom(network), _top(network)[0]
+    return _smallest_eigenvalue(network), _largest_eigenpair(network)[0]
 
 
 def step_size_threshold(network: Network) -> float:
     r"""\(2/\lambda_{\max}\): below it every step of gradient descent on z lowers F, above it some diverge (E5)."""
     _check(network)
-    return 2 / _top(network)[0]
+    return 2 / _largest_eigenpair(network)[0]
 
 
 def best_step_size(network: Network) -> float:
@@ -111,7 +111,7 @@ def top_eigenvector(network: Network) -> list[Array]:
     **Raises:** `TheoryError` unless the network is linear with squared error.
     """
     _check(network)
-    return [part[0] for part in _split(network, _top(network)[1][None, :])]
+    return [part[0] for part in _split(network, _largest_eigenpair(network)[1][None, :])]
 
 
 def largest_eigenvalue_bound(network: Network) -> float:
@@ -165,7 +165,7 @@ def _split(network: Network, rows: Array) -> list[Array]:
     return np.split(rows, np.cumsum(network.dims[1:-1])[:-1], axis=1)
 
 
-def _top(network: Network) -> tuple[float, Array]:
+def _largest_eigenpair(network: Network) -> tuple[float, Array]:
     size = _size(network)
     if size <= _EIGEN_LIMIT:
         top = [size - 1, size - 1]  # one pair costs a quarter of all of them
@@ -174,7 +174,7 @@ def _top(network: Network) -> tuple[float, Array]:
     return _lanczos(lambda v: np.hstack(hessian_product(network, _split(network, v))), size)
 
 
-def _bottom(network: Network) -> float:
+def _smallest_eigenvalue(network: Network) -> float:
     # The inverse has its top where H has its bottom: accurate to the last digits even where kappa is 1e12,
     # and with well separated eigenvalues, so that a few steps do.
     R = linear.factor(network)

@@ -152,11 +152,11 @@ class _Field:
         """Allocate coefficients over these sources."""
         self.coefficients = {f: np.zeros((len(self.covariance), len(f.covariance))) for f in sources}
 
-    def at(self, t: int) -> slice:
+    def rows_at(self, t: int) -> slice:
         """The rows of time t."""
         return slice(t * self.size, (t + 1) * self.size)
 
-    def before(self, t: int) -> slice:
+    def rows_before(self, t: int) -> slice:
         """The rows of all times earlier than t."""
         return slice(0, t * self.size)
 
@@ -167,27 +167,31 @@ class _Field:
         neighbour is always to the copy of the partner.  `feedback` is \(c\Delta(s)\) for \(s < t\),
         `(t, neighbour.size, partner.size)`.
         """
-        now, there, past = self.at(t), neighbour.at(t), partner.before(t)
-        kernel = neighbour.covariance[there, neighbour.before(t)].reshape(self.size, t, neighbour.size)
+        now, there, past = self.rows_at(t), neighbour.rows_at(t), partner.rows_before(t)
+        kernel = neighbour.covariance[there, neighbour.rows_before(t)].reshape(self.size, t, neighbour.size)
         mixing = gain**2 * np.einsum("msn,snp->msp", kernel, feedback).reshape(self.size, t * partner.size)
         if partner in neighbour.coefficients:
             mixing += gain * neighbour.coefficients[partner][there, past]
         for source, own in self.coefficients.items():
-            own[now, source.before(t)] = mixing @ partner.coefficients[source][past, source.before(t)]
+            own[now, source.rows_before(t)] = mixing @ partner.coefficients[source][past, source.rows_before(t)]
             if skip:
-                own[now, source.before(t + 1)] += skip * neighbour.coefficients[source][there, source.before(t + 1)]
+                own[now, source.rows_before(t + 1)] += (
+                    skip * neighbour.coefficients[source][there, source.rows_before(t + 1)]
+                )
         self.coefficients[neighbour][now, there] += gain * np.eye(self.size)
-        row = self.product(t, self, self.before(t + 1))
-        self.covariance[now, self.before(t + 1)] = row
-        self.covariance[self.before(t + 1), now] = row.T
+        row = self.product(t, self, self.rows_before(t + 1))
+        self.covariance[now, self.rows_before(t + 1)] = row
+        self.covariance[self.rows_before(t + 1), now] = row.T
 
     def product(self, t: int, other: _Field, rows: slice) -> Array:
         """The covariance of this field at time t with `rows`, up to time t, of another one of the same neuron."""
         total = np.zeros((self.size, rows.stop - rows.start))
         for source, own in self.coefficients.items():
-            known = source.before(t + 1)
+            known = source.rows_before(t + 1)
             total += (
-                own[self.at(t), known] @ source.covariance[known, known] @ other.coefficients[source][rows, known].T
+                own[self.rows_at(t), known]
+                @ source.covariance[known, known]
+                @ other.coefficients[source][rows, known].T
             )
         return total
 
@@ -227,8 +231,8 @@ class _Neurons:
     def outputs(self, t: int) -> Array:
         r"""\(E[h^l(t)\,g^l(t)]\) of every hidden layer, each \(\gamma\hat y(t)\), `(L-1, R, K)`."""
         pairs = zip(self.activities[1:], self.gradients[1:-1], strict=True)
-        return np.array([h.product(t, g, g.at(t)) for h, g in pairs])
+        return np.array([h.product(t, g, g.rows_at(t)) for h, g in pairs])
 
     def equal_times(self, fields: list[_Field]) -> Array:
         """The covariances at equal times, `(T, fields, m, m)`."""
-        return np.array([[f.covariance[f.at(t), f.at(t)] for f in fields] for t in range(self.times)])
+        return np.array([[f.covariance[f.rows_at(t), f.rows_at(t)] for f in fields] for t in range(self.times)])

@@ -101,7 +101,7 @@ def one_sided_residual(
         for at, u, w, jump in zip(exact, point.arguments, widths, point.jumps(point.forces), strict=True)
     ]
     while True:
-        moved = point.moved_onto(kinks)
+        moved = point.project_onto(kinks)
         residual = _steepest_descent(moved, kinks)
         norm, costate_jumps = _error_space(moved, kinks)
         # the move changes the jumps: a unit whose kink is concave there stays on its side after all
@@ -129,7 +129,7 @@ def gradient_of_piece(
     point, there = _prepare(network, input, target, activities), _prepare(network, input, target, piece)
     none = [np.zeros(u.shape, bool) for u in there.arguments]
     return [
-        error + point.pulled(m, force, there.sides(m, none))
+        error + point.pull_back(m, force, there.sides(m, none))
         for m, (error, force) in enumerate(zip(point.errors, point.forces, strict=True), start=1)
     ]
 
@@ -176,7 +176,7 @@ class _Point:
     def jumps(self, above: list[Array]) -> list[Array]:
         return [self.jump(m, above[m - 1]) for m in range(1, len(self.arguments) + 1)]
 
-    def pulled(self, m: int, above: Array, slopes: Array | None) -> Array:
+    def pull_back(self, m: int, above: Array, slopes: Array | None) -> Array:
         """`above` through the layer over m, transposed, with these slopes of its units."""
         result = self.network.skips[m] * above if self.network.skips[m] else 0.0
         if slopes is None:
@@ -190,7 +190,7 @@ class _Point:
             return None
         return np.where(kinks[m - 1], 0.0, (self.arguments[m - 1] > 0).astype(np.float64))
 
-    def moved_onto(self, kinks: list[Array]) -> _Point:
+    def project_onto(self, kinks: list[Array]) -> _Point:
         z = list(self.activities)
         for m, kink in enumerate(kinks, start=1):
             if self.before:
@@ -237,7 +237,7 @@ def _steepest_descent(point: _Point, kinks: list[Array]) -> Array:
         gradient, slopes = _closest(point, m, point.errors[m - 1], force, kinks)
         squares = squares + np.sum(gradient**2, axis=1)
         if slopes is not None:
-            jump_loss = jump_loss + _excess(point, m, point.jump(m, force), slopes, kinks[m - 1])
+            jump_loss = jump_loss + _jump_loss(point, m, point.jump(m, force), slopes, kinks[m - 1])
     return np.sqrt(squares) + jump_loss
 
 
@@ -250,7 +250,7 @@ def _error_space(point: _Point, kinks: list[Array]) -> tuple[Array, list[Array]]
         squares = squares + np.sum(gradient**2, axis=1)
         if slopes is not None:
             jumps.append(point.jump(m, costate))
-            jump_loss = jump_loss + stretch[m - 1] * _excess(point, m, jumps[-1], slopes, kinks[m - 1])
+            jump_loss = jump_loss + stretch[m - 1] * _jump_loss(point, m, jumps[-1], slopes, kinks[m - 1])
         costate = gradient - point.errors[m - 1]
     return np.sqrt(squares) + jump_loss, jumps[::-1]
 
@@ -258,7 +258,7 @@ def _error_space(point: _Point, kinks: list[Array]) -> tuple[Array, list[Array]]
 def _closest(point: _Point, m: int, error: Array, above: Array, kinks: list[Array]) -> tuple[Array, Array | None]:
     """The shortest gradient of layer m over the slopes of the units at their kink, and the slopes of all."""
     sides = point.sides(m, kinks)
-    base = error + point.pulled(m, above, sides)
+    base = error + point.pull_back(m, above, sides)
     if sides is None or not kinks[m - 1].any():
         return base, sides
     kink, jump, rows = kinks[m - 1], point.jump(m, above), point.rows(m)
@@ -292,7 +292,7 @@ def _box_least_squares(A: Array, base: Array) -> Array:
     return s
 
 
-def _excess(point: _Point, m: int, jump: Array, slopes: Array, kink: Array) -> Array:
+def _jump_loss(point: _Point, m: int, jump: Array, slopes: Array, kink: Array) -> Array:
     r"""What jumps below 0 may take from the bound, \(\sum_j |\kappa_j|\max(s_j, 1-s_j)\|w_j\|\) over them, `(B,)`."""
     rows = point.rows(m)
     lengths = 1.0 if rows is None else np.linalg.norm(rows, axis=1)
@@ -311,7 +311,7 @@ def _stretch(point: _Point) -> Array:
 def _verdict(given: _Point, at: _Point, kinks: list[Array], residual: Array, norm: Array) -> OneSided:
     change = given.energies() - at.energies()
     count = sum(int(k.sum()) for k in kinks)
-    crossing = _within_reach(at, kinks, 2 * norm)
+    crossing = _count_reachable(at, kinks, 2 * norm)
     if not np.isfinite(norm).all():
         reason = "no bound: the activities or their gradient are not finite"
     elif crossing:
@@ -327,7 +327,7 @@ def _verdict(given: _Point, at: _Point, kinks: list[Array], residual: Array, nor
     return OneSided(False, residual, kinks, at.activities, change, None, None, reason)
 
 
-def _within_reach(point: _Point, kinks: list[Array], radius: Array) -> int:
+def _count_reachable(point: _Point, kinks: list[Array], radius: Array) -> int:
     """How many units that are not on their kink may reach it while the errors move by `radius` `(B,)`."""
     stretch, count = _stretch(point), 0
     for m, (u, kink) in enumerate(zip(point.arguments, kinks, strict=True), start=1):

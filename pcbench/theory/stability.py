@@ -73,7 +73,7 @@ class Growth:
     shift: float = -math.inf
 
     @property
-    def excess(self) -> float:
+    def largest_growth(self) -> float:
         """The largest growth where there may be none, infinite for NaN; initial activities may not vanish either."""
         values = (abs(self.initial_hidden), self.initial_output, self.hidden, self.output, self.shift)
         return math.inf if any(map(math.isnan, values)) else max(values)
@@ -85,10 +85,10 @@ class Growth:
 def feature_exponent(exponents: Exponents) -> float:
     r"""\(r\): in training features change by \(N^{-r}\)."""
     e = exponents
-    return min(e.output + e.output_init, 2 * e.output + e.rate) + e.rate + _below(e)
+    return min(e.output + e.output_init, 2 * e.output + e.rate) + e.rate + _signal_decay(e)
 
 
-def _below(e: Exponents) -> float:
+def _signal_decay(e: Exponents) -> float:
     return min(2 * e.input + 1, 2 * e.hidden) - 1
 
 
@@ -130,7 +130,7 @@ def smallest_stable_rate(exponents: Exponents, *, residual: bool = True) -> floa
     e = exponents
     if min(conditions(e, residual=residual)[name] for name in ("input", "hidden", "output")) < 0:
         return math.inf
-    s, m, a = e.output + e.output_init, _below(e), e.output
+    s, m, a = e.output + e.output_init, _signal_decay(e), e.output
     return max(1 - 2 * a, -m - s, -a - m / 2, 1 - m - 2 * s)
 
 
@@ -182,7 +182,7 @@ def distances(growth: Growth, *, tolerance: float = TOLERANCE) -> Mapping[Regime
     A regime is a region: unstable where some exponent that must not exceed 0 exceeds `tolerance`; else trivial where
     the output's change falls faster than \(N^{-\mathrm{tolerance}}\), lazy where that of the features alone does.
     """
-    largest = growth.excess
+    largest = growth.largest_growth
     stable = max(0.0, largest - tolerance)
     moving = max(0.0, -tolerance - growth.output)
     return {
@@ -195,7 +195,7 @@ def distances(growth: Growth, *, tolerance: float = TOLERANCE) -> Mapping[Regime
 
 def measured_regime(growth: Growth, *, tolerance: float = TOLERANCE) -> Regime:
     """The regime of measured exponents; what is not finite is unstable."""
-    if growth.excess > tolerance:
+    if growth.largest_growth > tolerance:
         return Regime.UNSTABLE
     if growth.output < -tolerance:
         return Regime.TRIVIAL

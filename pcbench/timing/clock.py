@@ -27,12 +27,12 @@ _LONGER = 1.5
 def stepper(program: Callable[[int], Any]) -> Stepper:
     """The stepper of a program of JAX, called with a number of steps and waited for."""
 
-    def timed(steps: int) -> float:
+    def time_steps(steps: int) -> float:
         begin = time.perf_counter()
         jax.block_until_ready(program(steps))
         return time.perf_counter() - begin
 
-    return timed
+    return time_steps
 
 
 def long_enough(step: Stepper, seconds: float) -> int:

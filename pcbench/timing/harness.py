@@ -181,7 +181,7 @@ class Harness:
 
 
 @contextmanager
-def harness(**settings: Any) -> Iterator[Harness]:
+def open_harness(**settings: Any) -> Iterator[Harness]:
     """A harness in a temporary directory that is gone at the end; `settings` as for `Harness`."""
     with tempfile.TemporaryDirectory(prefix="pcbench-gate-", ignore_cleanup_errors=True) as name:
         directory = Path(name)

@@ -60,10 +60,10 @@ def _nvidia(fields: tuple[str, ...]) -> list[dict[str, str]]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return parsed(fields, done.stdout) if done.returncode == 0 else []
+    return parse_gpus(fields, done.stdout) if done.returncode == 0 else []
 
 
-def parsed(fields: tuple[str, ...], text: str) -> list[dict[str, str]]:
+def parse_gpus(fields: tuple[str, ...], text: str) -> list[dict[str, str]]:
     """The lines of `nvidia-smi`, one a GPU, by field."""
     lines = [line.split(", ") for line in text.strip().splitlines()]
     return [dict(zip(fields, map(str.strip, line), strict=True)) for line in lines]

@@ -28,7 +28,7 @@ import numpy as np
 from pcbench.problem.network import Network
 from pcbench.protocol.implementation import Manifest, methods_of
 from pcbench.protocol.loading import load
-from pcbench.worker.invoke import plain
+from pcbench.worker.invoke import to_numpy_data
 from pcbench.worker.provenance import origin
 from pcbench.worker.serve import hardware
 
@@ -51,26 +51,26 @@ def main(path: str) -> dict[str, Any]:
         "tasks": {},
     }
     for task in request["tasks"]:
-        measured = measure(implementation, task)
+        measured = measure_task(implementation, task)
         answer["tasks"][task["name"]] = {"import_seconds": imported, **measured}
     answer["loaded"], answer["shadowed"] = _origins(request["root"], request["sources"])
     answer["host"] = _host(implementation.manifest)
     return answer
 
 
-def measure(implementation: Any, task: dict[str, Any]) -> dict[str, Any]:
+def measure_task(implementation: Any, task: dict[str, Any]) -> dict[str, Any]:
     """The numbers of one task: seconds of a call over the divisor, and what comes with them."""
     body = _body(implementation, task)
     counted = callable(getattr(implementation, "compilations", None))
     before = implementation.compilations() if counted else 0
     clock = CLOCKS[task["clock"]]
-    first, answer = _timed(body, 1, clock)
-    second, _ = _timed(body, 1, clock)
+    first, answer = _time_calls(body, 1, clock)
+    second, _ = _time_calls(body, 1, clock)
     calls = task.get("calls") or max(1, math.ceil(task["least_seconds"] / max(second, 1e-9)))
     gc.collect()
     gc.disable()
     try:
-        best = min(_timed(body, calls, clock)[0] for _ in range(task["bodies"]))
+        best = min(_time_calls(body, calls, clock)[0] for _ in range(task["bodies"]))
     finally:
         gc.enable()
     result = {
@@ -113,7 +113,7 @@ def _body(implementation: Any, task: dict[str, Any]) -> Callable[[], Any]:
         "train": (task["iterations"], task["learning_rate"], task["steps"], step),
     }
     method, rest = getattr(implementation, task["method"]), arguments[task["method"]]
-    return lambda: plain(method(network, input, target, *rest))
+    return lambda: to_numpy_data(method(network, input, target, *rest))
 
 
 def _peak_memory() -> float:
@@ -133,7 +133,7 @@ def _device_peak_memory() -> float:
     return 0.0
 
 
-def _timed(body: Callable[[], Any], calls: int, clock: Callable[[], float]) -> tuple[float, Any]:
+def _time_calls(body: Callable[[], Any], calls: int, clock: Callable[[], float]) -> tuple[float, Any]:
     answer = None
     began = clock()
     for _ in range(calls):

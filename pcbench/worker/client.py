@@ -25,7 +25,7 @@ from pcbench.protocol.implementation import OPTIONAL_METHODS, Inference, Manifes
 from pcbench.worker import frames
 from pcbench.worker import process as processes
 from pcbench.worker import serve as worker
-from pcbench.worker.invoke import ARGUMENTS, Snapshot, copied, invoke
+from pcbench.worker.invoke import ARGUMENTS, Snapshot, call_method, deep_copy
 from pcbench.worker.limits import Limits
 
 _KEPT_NETWORKS = 8
@@ -187,7 +187,7 @@ class WorkerClient(Surface):
         number = next(self._numbers)
         drops = self._drops + self._networks.forget(network)
         self._networks.add(network, number, Snapshot({"network": network}))
-        drops += self._networks.surplus()
+        drops += self._networks.evict()
         self._drops = []
         messages = [frames.encode({"drop": drop}) for drop in drops]
         return [*messages, frames.encode({"put": number, "network": network})], number
@@ -251,7 +251,7 @@ class _Held:
         self._entries[id(network)] = (token, weakref.ref(network), snapshot, size)
         self._entries.move_to_end(id(network))
 
-    def surplus(self) -> list[Any]:
+    def evict(self) -> list[Any]:
         """Forget networks that no longer exist and those beyond the limits; their tokens."""
         entries = self._entries
         tokens = [entries.pop(key)[0] for key in [key for key, entry in entries.items() if entry[1]() is None]]
@@ -290,25 +290,25 @@ class InProcess(Surface):
         self.last_meta = {}
         self._check_method(method)
         snapshots: dict[int, Snapshot] = {}
-        given = [self._given(value, snapshots) for value in args]
-        named = {name: self._given(value, snapshots) for name, value in kwargs.items()}
+        given = [self._copy_for_call(value, snapshots) for value in args]
+        named = {name: self._copy_for_call(value, snapshots) for name, value in kwargs.items()}
         try:
-            return copied(invoke(self._implementation, method, given, named, self.last_meta, snapshots))
+            return deep_copy(call_method(self._implementation, method, given, named, self.last_meta, snapshots))
         finally:
             if any(name.startswith("network") for name in self.last_meta.get("inputs_modified", ())):
                 for value in (*args, *kwargs.values()):
                     self._networks.forget(value)
 
-    def _given(self, value: Any, snapshots: dict[int, Snapshot]) -> Any:
+    def _copy_for_call(self, value: Any, snapshots: dict[int, Snapshot]) -> Any:
         """A copy for the implementation, for a network one that is kept from call to call."""
         if not isinstance(value, Network):
-            return copied(value)
+            return deep_copy(value)
         token = self._networks.find(value)
         if token is None:
-            copy = copied(value)
+            copy = deep_copy(value)
             token = copy, Snapshot({"network": copy})
             self._networks.add(value, token, token[1])
-            self._networks.surplus()
+            self._networks.evict()
         snapshots[id(token[0])] = token[1]
         return token[0]
 

@@ -169,7 +169,7 @@ class _Unpacker:
         return items if tag == "dict" else _RECORDS[tag](**items)
 
 
-def _shown(data: bytes | bytearray) -> str:
+def _preview(data: bytes | bytearray) -> str:
     return repr(bytes(data[:60])) + (" ..." if len(data) > 60 else "")
 
 
@@ -232,20 +232,20 @@ class Channel:
     @property
     def surplus(self) -> str:
         """Bytes that arrived after the last frame, as text; empty if there are none."""
-        return _shown(self._buffer) if self._buffer else ""
+        return _preview(self._buffer) if self._buffer else ""
 
     def _fill(self, count: int) -> None:
         """Read until the buffer holds `count` bytes, refusing a wrong beginning as soon as it can be seen."""
         buffer = self._buffer
         while True:
             if not buffer.startswith(MAGIC[: len(buffer)]):
-                raise FrameError(f"bytes that are no frame: {_shown(buffer)}")
+                raise FrameError(f"bytes that are no frame: {_preview(buffer)}")
             if len(buffer) >= count:
                 return
             chunk = self._read(_CHUNK)
             if not chunk:
                 if buffer:
-                    raise FrameError(f"a frame that ends after {len(buffer)} bytes: {_shown(buffer)}")
+                    raise FrameError(f"a frame that ends after {len(buffer)} bytes: {_preview(buffer)}")
                 raise EndOfFrames("the pipe was closed")
             buffer += chunk
 

@@ -67,7 +67,7 @@ class Snapshot:
     def _arrays(self) -> list[tuple[str, np.ndarray]]:
         return [pair for name, value in self._values.items() for pair in arrays_in(name, value)]
 
-    def changed(self) -> list[str]:
+    def changed_arrays(self) -> list[str]:
         """The names of the arrays whose bytes have changed, or that have been exchanged in their list."""
         now = dict(self._arrays())
         return [name for name, array, image in self._before if now.get(name) is not array or not _matches(array, image)]
@@ -92,24 +92,24 @@ def _matches(array: np.ndarray, image: bytearray | int) -> bool:
     return zlib.crc32(flat) == image if isinstance(image, int) else image == flat
 
 
-def copied(value: Any) -> Any:
+def deep_copy(value: Any) -> Any:
     """`value` with fresh, writable arrays and fresh lists."""
     if isinstance(value, np.ndarray):
         return value.copy(order="K")
     if isinstance(value, (list, tuple)):
-        return type(value)(copied(item) for item in value)
+        return type(value)(deep_copy(item) for item in value)
     if isinstance(value, dict):
-        return {key: copied(item) for key, item in value.items()}
+        return {key: deep_copy(item) for key, item in value.items()}
     if isinstance(value, Network):
         return value.with_weights([w.copy(order="K") for w in value.weights])
     if isinstance(value, Architecture):
-        return value.with_parameters(copied(value.parameters))
+        return value.with_parameters(deep_copy(value.parameters))
     if isinstance(value, (Inference, Equilibrium)):
-        return replace(value, **{key: copied(item) for key, item in vars(value).items()})
+        return replace(value, **{key: deep_copy(item) for key, item in vars(value).items()})
     return value
 
 
-def plain(value: Any, name: str = "the answer", depth: int = 0) -> Any:
+def to_numpy_data(value: Any, name: str = "the answer", depth: int = 0) -> Any:
     """An answer as NumPy arrays, numbers, strings, None, lists, tuples, dictionaries and pcbench's records of them.
 
     Arrays of other libraries become NumPy arrays of the same dtype and shape; nothing is converted otherwise.
@@ -123,14 +123,14 @@ def plain(value: Any, name: str = "the answer", depth: int = 0) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return _numeric(value, name)
     if isinstance(value, (list, tuple)):
-        items = [plain(item, f"{name}[{k}]", depth + 1) for k, item in enumerate(value)]
+        items = [to_numpy_data(item, f"{name}[{k}]", depth + 1) for k, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise ContractError(f"{name} is a dictionary with keys other than strings")
-        return {key: plain(item, f"{name}[{key!r}]", depth + 1) for key, item in value.items()}
+        return {key: to_numpy_data(item, f"{name}[{key!r}]", depth + 1) for key, item in value.items()}
     if isinstance(value, (Inference, Equilibrium)):
-        changes = {key: plain(item, f"{name}.{key}", depth + 1) for key, item in vars(value).items()}
+        changes = {key: to_numpy_data(item, f"{name}.{key}", depth + 1) for key, item in vars(value).items()}
         return replace(value, **changes)
     if isinstance(value, (Network, Architecture, Manifest)):
         return value
@@ -157,7 +157,7 @@ def _type(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def invoke(
+def call_method(
     implementation: Any,
     method: str,
     args: Sequence[Any],
@@ -185,21 +185,21 @@ def invoke(
     now = Snapshot({name: value for name, value in given.items() if id(value) not in snapshots})
     started = time.perf_counter()
     try:
-        answer = plain(function(*args, **kwargs))
+        answer = to_numpy_data(function(*args, **kwargs))
     except (ContractError, MissingLibraryError):
         raise
     except (Exception, SystemExit) as error:
-        raise _raised(error, method) from error
+        raise _wrap_exception(error, method) from error
     finally:
         meta["seconds"] = time.perf_counter() - started
-        meta["inputs_modified"] = [name for snapshot in (*earlier, now) for name in snapshot.changed()]
+        meta["inputs_modified"] = [name for snapshot in (*earlier, now) for name in snapshot.changed_arrays()]
     needed = _ANSWERS.get(method)
     if needed is not None and not isinstance(answer, needed):
         raise ContractError(f"{method} returned a {_type(answer)}: needed a pcbench.{needed.__name__}")
     return answer
 
 
-def _raised(error: BaseException, method: str) -> AdapterError | WorkerCrashError:
+def _wrap_exception(error: BaseException, method: str) -> AdapterError | WorkerCrashError:
     text = f"{method} raised {type(error).__name__}: {error}"
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     memory = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__

@@ -209,9 +209,9 @@ class Process:
                 raise frames.FrameError(f"bytes after a frame: {self._channel.surplus}")
             return answer
         except TimeoutError:
-            raise self._timed_out(timeout, what) from None
+            raise self._timeout_error(timeout, what) from None
         except (frames.FrameError, OSError) as error:
-            raise self._crashed(error, what) from None
+            raise self._crash_error(error, what) from None
         except BaseException:  # Ctrl-C in mid-frame: the stream is of no use any more
             self.end()
             raise
@@ -228,7 +228,7 @@ class Process:
             if self._popen.poll() is not None and not poll.poll(0):
                 raise frames.EndOfFrames("the worker is gone")
 
-    def _timed_out(self, timeout: float, what: str) -> WorkerTimeoutError:
+    def _timeout_error(self, timeout: float, what: str) -> WorkerTimeoutError:
         seen = len(self.tail.text)
         with contextlib.suppress(OSError):
             os.kill(self._popen.pid, signal.SIGUSR1)  # faulthandler in the worker prints where it hangs
@@ -243,7 +243,7 @@ class Process:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(timeout=seconds)
 
-    def _crashed(self, error: Exception, what: str) -> WorkerCrashError | WorkerTimeoutError:
+    def _crash_error(self, error: Exception, what: str) -> WorkerCrashError | WorkerTimeoutError:
         if not isinstance(error, frames.FrameError) or isinstance(error, frames.EndOfFrames):
             self._popen_wait(2.0)  # the pipe closes a moment before the process ends
         else:

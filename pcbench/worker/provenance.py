@@ -59,7 +59,7 @@ def commit_of(directory: str) -> str:
         return ""
 
 
-def short(commit: str) -> str:
+def short_commit(commit: str) -> str:
     """A commit with 10 digits; `-modified` stays."""
     head, mark, _ = commit.partition(MODIFIED)
     return head[:10] + mark
@@ -93,11 +93,11 @@ def _commit(library: str, record: dict[str, Any]) -> str:
         return commit
     if pip.get("dir_info", {}).get("editable"):
         directory = unquote(urlsplit(str(pip.get("url", ""))).path)
-        return commit_of(directory) if _loaded_from(directory) else ""
+        return commit_of(directory) if _is_loaded_from(directory) else ""
     if same_distribution(library, str(record.get("library", ""))) and record.get("commit"):
         return str(record["commit"])
     added = (str(entry.get("path", "")) for entry in record.get("added", ()))
-    return next((commit_of(path) for path in added if _loaded_from(path)), "")
+    return next((commit_of(path) for path in added if _is_loaded_from(path)), "")
 
 
 def same_distribution(one: str, other: str) -> bool:
@@ -105,7 +105,7 @@ def same_distribution(one: str, other: str) -> bool:
     return re.sub(r"[-_.]+", "-", one).lower() == re.sub(r"[-_.]+", "-", other).lower()
 
 
-def _loaded_from(directory: str) -> bool:
+def _is_loaded_from(directory: str) -> bool:
     """Whether a module has been loaded from below `directory`."""
     below = os.path.realpath(directory) + os.sep
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))

@@ -25,7 +25,7 @@ from pcbench.problem.network import Network
 from pcbench.protocol.implementation import methods_of
 from pcbench.protocol.loading import load
 from pcbench.worker import frames
-from pcbench.worker.invoke import Snapshot, invoke
+from pcbench.worker.invoke import Snapshot, call_method
 from pcbench.worker.limits import Limits, confine_memory, cpu_time
 from pcbench.worker.provenance import origin
 
@@ -42,7 +42,7 @@ def main(answer_fd: int, spec: str, limits_json: str) -> None:
         manifest, methods = implementation.manifest, methods_of(implementation)
         hello = frames.encode({"ok": {"manifest": manifest, "methods": methods, "info": info(manifest.library)}})
     except BaseException as error:
-        channel.send(frames.encode(_described(error)))
+        channel.send(frames.encode(_error_data(error)))
         return
     channel.send(hello)
     with contextlib.suppress(frames.EndOfFrames, BrokenPipeError):
@@ -97,18 +97,18 @@ def _serve(channel: frames.Channel, implementation: Any, limits: Limits) -> None
                 answer = {**info(implementation.manifest.library), **hardware()}
             else:
                 with cpu_time(limits.cpu_seconds):
-                    answer = invoke(
+                    answer = call_method(
                         implementation, request["call"], request["args"], request["kwargs"], meta, snapshots
                     )
                 # the harness's clocks and memory figures mean nothing for this process
                 meta["peak_memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             reply = frames.encode({"ok": answer, "meta": meta})
         except BaseException as error:
-            reply = frames.encode({**_described(error), "meta": meta})
+            reply = frames.encode({**_error_data(error), "meta": meta})
         channel.send(reply)
 
 
-def _described(error: BaseException) -> dict[str, Any]:
+def _error_data(error: BaseException) -> dict[str, Any]:
     """An error as data: by the name of its class if it is pcbench's own, else as an `AdapterError`."""
     name = type(error).__name__
     known = isinstance(error, errors.PcbenchError) and hasattr(errors, name)

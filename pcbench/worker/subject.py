@@ -114,7 +114,7 @@ class Subject:
             return f"output_precision={problem.output_precision!r} is not claimed, only 1"
         return None
 
-    def elsewhere(self) -> Subject:
+    def second_process(self) -> Subject:
         """The same implementation in a fresh process of its own, started on first use."""
         if self._elsewhere is None:
             if self._respawn is None:
@@ -144,14 +144,14 @@ class Subject:
 
     def energy(self, network: Model, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
         r"""\(F\) at these activities."""
-        answer = self._call("energy", network, input, target, self._outgoing(network, activities))
+        answer = self._call("energy", network, input, target, self._encode_activities(network, activities))
         return self._energy("energy", answer, len(input))
 
     def layer_energies(
         self, network: Model, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> np.ndarray:
         r"""Each layer's share of \(F\), `(L,)`, input side first."""
-        answer = self._call("layer_energies", network, input, target, self._outgoing(network, activities))
+        answer = self._call("layer_energies", network, input, target, self._encode_activities(network, activities))
         values = self._array("layer_energies", answer, network, (network.depth,), any_float=True)
         if self.manifest.conventions.layer_energy_order == "output-first":
             values = values[::-1]
@@ -169,7 +169,7 @@ class Subject:
         """The state after `steps` steps of `step_size` per sample."""
         c = self.manifest.conventions
         step = step_size * len(input) if c.step_size == "batch-mean" else step_size
-        args = () if start is None else (self._outgoing(network, start),)
+        args = () if start is None else (self._encode_activities(network, start),)
         answer = self._call("infer", network, input, target, int(steps), float(step), *args)
         for name in ("activities", "energy", "weight_gradients"):
             if not hasattr(answer, name):
@@ -185,7 +185,7 @@ class Subject:
         self, network: Model, input: np.ndarray, target: np.ndarray, activities: Activities
     ) -> list[np.ndarray]:
         r"""\(\partial F/\partial W_l\) at these activities, `(fan_out, fan_in)` each."""
-        answer = self._call("weight_gradients", network, input, target, self._outgoing(network, activities))
+        answer = self._call("weight_gradients", network, input, target, self._encode_activities(network, activities))
         return self._weight_gradients("weight_gradients", answer, network, len(input))
 
     def variant_gradients(self, variant: str, network: Model, input: np.ndarray, target: np.ndarray) -> list:
@@ -197,7 +197,7 @@ class Subject:
     ) -> Activities:
         r"""\(B\,\partial F/\partial z_l\), per sample, `(batch, width)` each."""
         c = self.manifest.conventions
-        answer = self._call("activity_gradients", network, input, target, self._outgoing(network, activities))
+        answer = self._call("activity_gradients", network, input, target, self._encode_activities(network, activities))
         arrays = self._activities("activity_gradients", answer, network, len(input))
         factor = c.activity_gradient_sign * (len(input) if c.activity_gradient_reduction == "mean" else 1)
         return [factor * g for g in arrays]
@@ -264,7 +264,7 @@ class Subject:
     def _prepare(self, argument: Any) -> Any:
         return self.as_sent(argument) if isinstance(argument, Network) else argument
 
-    def _outgoing(self, network: Model, activities: Activities) -> list[np.ndarray]:
+    def _encode_activities(self, network: Model, activities: Activities) -> list[np.ndarray]:
         """Activities in the network's dtype and the implementation's order, always fresh copies."""
         values = [np.array(z, dtype=network.dtype) for z in activities]
         return values[::-1] if self.manifest.conventions.activity_order == "output-first" else values
@@ -335,17 +335,17 @@ class Subject:
         if isinstance(network, Architecture):
             gradients = self._sequence(what, value, network.depth, "layer")
             pairs = enumerate(zip(network.parameters, gradients, strict=True), start=1)
-            return [self._structured(f"{what}, layer {l}", g, network, like, factor) for l, (like, g) in pairs]
+            return [self._check_structure(f"{what}, layer {l}", g, network, like, factor) for l, (like, g) in pairs]
         folded = self.manifest.capabilities.scalings == "folded"
         arrays = self._weights(what, value, network)
         return [factor * (a if folded else 1.0) * g for a, g in zip(network.scalings, arrays, strict=True)]
 
-    def _structured(self, what: str, value: Any, network: Architecture, like: Any, factor: float) -> Any:
+    def _check_structure(self, what: str, value: Any, network: Architecture, like: Any, factor: float) -> Any:
         """Gradients of one layer, structured and shaped as its parameters: no layout or folding applies to them."""
         if isinstance(like, dict):
             if not isinstance(value, dict) or set(value) != set(like):
                 raise ContractError(f"{what} returned {_describe(value)}: needed a dictionary of {', '.join(like)}")
-            return {k: self._structured(f"{what} {k}", value[k], network, like[k], factor) for k in like}
+            return {k: self._check_structure(f"{what} {k}", value[k], network, like[k], factor) for k in like}
         if isinstance(like, tuple):
             if not isinstance(value, (tuple, list)) or len(value):
                 raise ContractError(f"{what} returned {_describe(value)}: needed (), as this layer has no parameters")
@@ -353,7 +353,7 @@ class Subject:
         return factor * self._array(what, value, network, like.shape)
 
 
-def fitted(problem: Problem, capabilities: Capabilities) -> Problem:
+def adapt_problem(problem: Problem, capabilities: Capabilities) -> Problem:
     """The problem, with settings that an implementation does not claim replaced by ones that it does."""
     p, c = problem, capabilities
     changes: dict[str, Any] = {}

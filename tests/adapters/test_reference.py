@@ -220,11 +220,11 @@ def test_large_and_small_programs_agree():
 def test_what_is_timed_is_compiled_for_speed(monkeypatch):
     """If this fails, benchmarks time programs that were compiled to be compiled fast, or ones that answer otherwise."""
 
-    def refused(self):
+    def refuse(self):
         raise AssertionError("compiled fast")
 
     usual = list(every_answer(CASES["width1"], 3, 0.1))
-    monkeypatch.setattr(CountedJit, "fast", property(refused))
+    monkeypatch.setattr(CountedJit, "fast", property(refuse))
     quick = list(every_answer(CASES["width1"], 3, 0.1, compiled_for_speed()))
     for a, b in zip(usual, quick, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from pcbench.adapters.numpy import implementation
-from pcbench.adapters.register import KNOWN, for_timing, known_failures_file, resolve
-from pcbench.adapters.scaffold.adapter import scaffold
+from pcbench.adapters.register import KNOWN, known_failures_file, resolve, timing_spec
+from pcbench.adapters.scaffold.adapter import scaffold_files
 from pcbench.errors import MissingLibraryError, UsageError
 from pcbench.laws import REGISTRY
 from pcbench.problem.mlp import Problem
@@ -124,11 +124,11 @@ def test_unknown_name_lists_the_known_ones(typed, hint):
 def test_what_is_timed_is_the_same_implementation():
     """If this fails, benchmarks time a program that answers thousands of small questions, or another implementation."""
     spec = KNOWN["reference"].spec
-    quick, usual = load(for_timing(spec)), load(spec)
-    assert for_timing(spec) != spec
+    quick, usual = load(timing_spec(spec)), load(spec)
+    assert timing_spec(spec) != spec
     assert quick.manifest == usual.manifest
-    assert for_timing(KNOWN["numpy"].spec) == KNOWN["numpy"].spec
-    assert for_timing("mine.py:Twice") == "mine.py:Twice"
+    assert timing_spec(KNOWN["numpy"].spec) == KNOWN["numpy"].spec
+    assert timing_spec("mine.py:Twice") == "mine.py:Twice"
 
 
 @pytest.mark.parametrize("text", ["", "a b", ":attribute", "package.module:", "a-b.c:d", "x.py:not an attribute"])
@@ -289,7 +289,7 @@ def test_numpy_answers_in_the_dtype_of_the_network_and_writes_into_nothing(dtype
 def test_a_flat_target_is_refused():
     """If this fails, a target of shape (batch,) is stretched to (batch, batch) and the energy is another one."""
     network, x, y, z = case(output_dim=1)
-    text = scaffold("flat")["flat_adapter.py"]
+    text = scaffold_files("flat")["flat_adapter.py"]
     space: dict = {"__name__": "flat_adapter"}
     exec(compile(text, "flat_adapter.py", "exec"), space)
     for adapter in (NUMPY, space["implementation"]()):
@@ -302,7 +302,7 @@ def test_a_flat_target_is_refused():
 
 def test_scaffold_is_an_adapter_whose_gradients_are_those_of_its_energy(tmp_path):
     """If this fails, the first thing a new user runs fails."""
-    files = scaffold("My-PC")
+    files = scaffold_files("My-PC")
     assert not [name for name, text in files.items() if re.search(r"@[A-Z]+@", name + text)]
     name = "my_pc_adapter.py"
     text = files[name]
@@ -327,22 +327,22 @@ def test_scaffold_is_an_adapter_whose_gradients_are_those_of_its_energy(tmp_path
 
 def test_scaffold_names_its_files_from_the_top_of_the_repository():
     """If this fails, the commands of the workflow do not find the adapter that is not at the top."""
-    files = scaffold("My-PC", "tests/pc")
+    files = scaffold_files("My-PC", "tests/pc")
     folder, workflow = "tests/pc/", files.pop(".github/workflows/pcbench.yml")
     names = ["my_pc_adapter.py", "my_pc-known-failures.json", "test_my_pc_conformance.py"]
     assert list(files) == [folder + name for name in names]
     for name in names:  # and no name without its folder
         assert workflow.count(name) == workflow.count(folder + name) > 0, name
-    assert list(scaffold("My-PC", workflow=False)) == names
+    assert list(scaffold_files("My-PC", workflow=False)) == names
     with pytest.raises(UsageError, match="directory 'a b/'"):
-        scaffold("My-PC", "a b")
+        scaffold_files("My-PC", "a b")
 
 
 @pytest.mark.parametrize("name", ["", "9lives", "---", "größe", "???", 'my"pc', "a\\n", "a\nb"])
 def test_scaffold_refuses_names_that_make_no_module(name):
     """If this fails, `pcbench new-adapter` writes a file that cannot be imported."""
     with pytest.raises(UsageError, match="adapter name"):
-        scaffold(name)
+        scaffold_files(name)
 
 
 # ---- other libraries ------------------------------------------------------------------------------------------------

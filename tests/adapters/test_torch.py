@@ -38,12 +38,12 @@ SETTINGS = [
 ]
 
 
-def absent(module):
+def skip_without(module):
     """A mark for tests of what a module makes possible."""
     return pytest.mark.skipif(importlib.util.find_spec(module) is None, reason=f"{module} is not installed here")
 
 
-needs_torch = absent("torch")
+needs_torch = skip_without("torch")
 
 
 @pytest.fixture
@@ -267,7 +267,7 @@ def test_a_library_plugs_in_by_a_subclass():
         def infer(self, network, input, target, steps, step_size, start=None):
             question = self.case(network, input, target)
             z = torch.feedforward(question)[:-1] if start is None else self.tensors(start)
-            return torch.Inference(activities=torch.arrays([a + step_size * steps for a in z]))
+            return torch.Inference(activities=torch.to_arrays([a + step_size * steps for a in z]))
 
     adapter = Mine()
     network, x, y, z = case()
@@ -279,7 +279,7 @@ def test_a_library_plugs_in_by_a_subclass():
 # ---- the clones -----------------------------------------------------------------------------------------------------
 
 
-@absent("TorchSeq2PC")
+@skip_without("TorchSeq2PC")
 def test_torch2pc_offers_what_it_has():
     """If this fails, something is claimed of Torch2PC that it does not compute, or is no longer asked of it."""
     adapter = torch2pc.implementation()
@@ -290,8 +290,8 @@ def test_torch2pc_offers_what_it_has():
         adapter.energy(network, x, y, z)
 
 
-@absent("TorchSeq2PC")
-@absent("predictive_coding")
+@skip_without("TorchSeq2PC")
+@skip_without("predictive_coding")
 def test_reported_gradients_belong_to_the_declared_point():
     """If this fails, a convention is declared that is not the library's; the formulae are those of one hidden layer."""
     network, x, y, _ = case(depth=2)
@@ -318,7 +318,7 @@ def test_reported_gradients_belong_to_the_declared_point():
             np.testing.assert_allclose(answer.energy, expected, rtol=1e-14)
 
 
-@absent("PRECO")
+@skip_without("PRECO")
 @pytest.mark.parametrize(
     ("activation", "placement"),
     [("linear", "before-weight"), *((a, p) for a in ("tanh", "relu", "silu") for p in PLACEMENTS)],

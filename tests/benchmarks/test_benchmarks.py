@@ -18,7 +18,7 @@ from pcbench.adapters.numpy import NumpyPCN
 from pcbench.benchmarks import backprop, checking, compilation, determinism, divergence, nets, process, thresholds
 from pcbench.benchmarks import energy_rises as rising
 from pcbench.benchmarks.process import asv_machine
-from pcbench.benchmarks.settings import settings
+from pcbench.benchmarks.settings import read_settings
 from pcbench.errors import ContractError, UsageError
 from pcbench.laws.law import Measurement
 from pcbench.oracle import mlp as oracle
@@ -61,12 +61,12 @@ def _implementation(patch, name):
     patch.setenv("PCBENCH_LAWS", "contract.inputs-unmodified")
     patch.setattr(process, "LEAST_SECONDS", 1e-4)
     patch.setattr(process, "BODIES", 1)
-    for cached in (process.offer, process.measured, process.subject):
+    for cached in (process.offer, process.measure_method, process.benchmark_subject):
         cached.cache_clear()
     yield patch
-    if process.subject.cache_info().currsize:
-        process.subject().close()
-    for cached in (process.offer, process.measured, process.subject):
+    if process.benchmark_subject.cache_info().currsize:
+        process.benchmark_subject().close()
+    for cached in (process.offer, process.measure_method, process.benchmark_subject):
         cached.cache_clear()
 
 
@@ -128,7 +128,7 @@ def test_another_project_needs_one_line_and_loads_no_implementation(tmp_path):
 def test_every_benchmark_gives_a_number(implementation, name, method):
     """If this fails, a benchmark cannot be run at all."""
     benchmark = getattr(shipped, name)()
-    first = [_small(values[0]) if n == "net" else values[0] for n, values in zip(
+    first = [_small_net(values[0]) if n == "net" else values[0] for n, values in zip(
         getattr(benchmark, "param_names", ()), getattr(benchmark, "params", ()), strict=True
     )]  # fmt: skip
     if hasattr(benchmark, "setup_cache"):
@@ -141,7 +141,7 @@ def test_every_benchmark_gives_a_number(implementation, name, method):
     assert math.isnan(value) if method in silent else value >= 0
 
 
-def _small(word):
+def _small_net(word):
     return NET if "B=" in word else NET.rpartition(",")[0]
 
 
@@ -209,8 +209,8 @@ def test_warm_finds_what_cold_compiles(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
         for _ in _implementation(patch, str(tmp_path / "cached.py")):
-            assert process.measured("infer", nets.problem(NET))["compilations"] == 1
-            assert process.measured("infer", nets.problem(NET), warm=True)["compilations"] == 0
+            assert process.measure_method("infer", nets.problem_from_word(NET))["compilations"] == 1
+            assert process.measure_method("infer", nets.problem_from_word(NET), warm=True)["compilations"] == 0
 
 
 @pytest.mark.parametrize(
@@ -226,23 +226,23 @@ def test_warm_finds_what_cold_compiles(tmp_path):
 def test_settings_that_mean_nothing(variables, said):
     """If this fails, a misspelt variable silently measures something else."""
     with pytest.raises(UsageError, match=said):
-        settings(variables)
+        read_settings(variables)
 
 
 def test_settings_by_default():
     """If this fails, the defaults are not those of the documentation."""
-    plain = settings({})
+    plain = read_settings({})
     assert plain.spec == "pcbench.adapters.reference:implementation"
     assert (plain.python, plain.full, plain.threads, plain.laws) == (None, False, 1, ())
 
 
 def test_the_full_grid_contains_the_small_one_and_every_corner_that_fits():
     """If this fails, a full run cannot be compared with a small one, or a cell takes all the memory."""
-    words = nets.nets(full=True)
-    assert words[:3] == nets.nets(full=False)
+    words = nets.grid_words(full=True)
+    assert words[:3] == nets.grid_words(full=False)
     assert {"N=32,L=4,B=1", "N=32,L=128,B=1024", "N=2048,L=4,B=1024", "N=512,L=128,B=64"} <= set(words)
     assert "N=2048,L=128,B=1" not in words  # 5e8 weights
-    steps = [nets.problem(word).steps for word in words]
+    steps = [nets.problem_from_word(word).steps for word in words]
     assert min(steps) >= 2
     assert max(steps) == 50
 
@@ -277,12 +277,12 @@ def test_the_rate_of_divergence(factor, rate):
     At 0.9 of the threshold a step 1.1 times too large is still stable, one 3 times too large multiplies the top mode by
     1 - 2 x 2.7 = -4.4 a step.
     """
-    assert divergence.rate(subject(factor), divergence.drawn("linear", 12)) == rate
+    assert divergence.rate(subject(factor), divergence.draw_problems("linear", 12)) == rate
 
 
 def test_the_rate_of_divergence_counts_problems():
     """If this fails, the rate is not a fraction of the problems."""
-    assert divergence.rate(subject(1.0, 1.0, 1.0, math.nan), divergence.drawn("linear", 12)) == 0.25
+    assert divergence.rate(subject(1.0, 1.0, 1.0, math.nan), divergence.draw_problems("linear", 12)) == 0.25
 
 
 @pytest.mark.parametrize("net", ["N=16,L=4,B=4", "N=8,L=16,B=4"])
@@ -295,9 +295,9 @@ def test_the_largest_stable_step(net, factor, largest):
 
 def test_bisection_finds_a_threshold_and_stops_at_the_ends():
     """If this fails, the largest stable step is one of the search, not of the implementation."""
-    assert thresholds.bisected(lambda f: f <= 0.37) == pytest.approx(0.37, rel=1e-4)
-    assert thresholds.bisected(lambda f: True) == 16
-    assert thresholds.bisected(lambda f: False) == 1 / 16
+    assert thresholds.bisect_threshold(lambda f: f <= 0.37) == pytest.approx(0.37, rel=1e-4)
+    assert thresholds.bisect_threshold(lambda f: True) == 16
+    assert thresholds.bisect_threshold(lambda f: False) == 1 / 16
 
 
 @pytest.mark.parametrize(("factors", "expected"), [((1.0,), 0), ((0.0,), 0), ((-1.0,), 8), ((1.0, -1.0), 4)])
@@ -370,7 +370,7 @@ def test_margins_are_costs_that_json_can_hold():
     assert math.isnan(checking.margin(verdict("not-applicable")))
     assert math.isnan(checking.margin(verdict("inconclusive")))
     every = [verdict(o) for o in ("pass", "fail", "error", "timeout", "blocked", "inconclusive", "expected-failure")]
-    assert checking.broken(every) == 4
+    assert checking.count_broken(every) == 4
 
 
 def test_the_margins_are_those_of_the_check(implementation):
@@ -404,10 +404,10 @@ def test_the_name_of_a_machine_is_that_of_its_settings(implementation):
 def test_what_the_driver_says_of_two_gpus():
     """If this fails, the record of a GPU names the wrong driver."""
     text = "NVIDIA H100 80GB HBM3, 550.54.15\nNVIDIA L4, 550.54.15\n"
-    found = machine.parsed(("name", "driver_version"), text)
+    found = machine.parse_gpus(("name", "driver_version"), text)
     assert [gpu["name"] for gpu in found] == ["NVIDIA H100 80GB HBM3", "NVIDIA L4"]
     assert found[0]["driver_version"] == "550.54.15"
-    assert machine.parsed(("name",), "") == []
+    assert machine.parse_gpus(("name",), "") == []
 
 
 def run(**results):

@@ -254,10 +254,10 @@ def test_an_interrupt_leaves_nothing(fake, repository, monkeypatch, tmp_path, nu
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
 
-    def interrupted(*arguments):
+    def interrupt(*arguments):
         os.kill(os.getpid(), number)
 
-    setattr(fake, where, interrupted)
+    setattr(fake, where, interrupt)
     result = gate()
     assert result.exit_code == 130
     assert "interrupted" in result.output
@@ -330,23 +330,23 @@ def test_a_part_of_the_laws_is_said_to_be_one(fake, repository):
 def test_the_worst_of_several_decides_the_code():
     """If this fails, a noisy row hides a regression."""
 
-    def of(*outcomes, conforms=True, regression=False):
+    def code_of(*outcomes, conforms=True, regression=False):
         rows = [outcome.Comparison(row=str(k), unit="s", outcome=o, why="") for k, o in enumerate(outcomes)]
-        margins = (outcome.Margin(law="a", text="", regression=True),) if regression else ()
+        margins = (outcome.LawChange(law="a", text="", regression=True),) if regression else ()
         good = outcome.Conformance(passed=True, conclusion="")
         return outcome.GateReport(
             base="", head="", implementation="", profile="", seed=0, plan=session.Plan(), margins=margins,
             conformance=(good, outcome.Conformance(passed=conforms, conclusion="")), rows=tuple(rows),
         ).exit_code  # fmt: skip
 
-    assert of("noisy", "error", "regression", conforms=False) == 5
-    assert of("noisy", "error", "regression", "undecided") == 1
-    assert of("cleared", regression=True) == 1
-    assert of("noisy", "error", "undecided") == 2
-    assert of("noisy", "undecided", "cleared") == 4
-    assert of("undecided", "cleared") == 3
-    assert of("not-applicable", "withheld") == of() == 3
-    assert of("cleared", "improvement", "small", "withheld", "not-applicable") == 0
+    assert code_of("noisy", "error", "regression", conforms=False) == 5
+    assert code_of("noisy", "error", "regression", "undecided") == 1
+    assert code_of("cleared", regression=True) == 1
+    assert code_of("noisy", "error", "undecided") == 2
+    assert code_of("noisy", "undecided", "cleared") == 4
+    assert code_of("undecided", "cleared") == 3
+    assert code_of("not-applicable", "withheld") == code_of() == 3
+    assert code_of("cleared", "improvement", "small", "withheld", "not-applicable") == 0
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from pcbench.adapters.numpy import NumpyPCN
-from pcbench.cli.conventions import described
+from pcbench.cli.conventions import finding_lines
 from pcbench.cli.main import main
-from pcbench.conformance.conventions import Finding, concluded, measured
+from pcbench.conformance.conventions import Finding, apply_findings, measure_conventions
 from pcbench.protocol.implementation import Conventions
 from tests.laws.mutants import MUTANTS, ODD
 from tests.laws.mutants.register import subject_of
@@ -27,9 +27,9 @@ def silent(factory):
 @pytest.mark.parametrize("name", [n for n in ODD if not n.startswith("architecture")])
 def test_what_a_manifest_declares_is_found_without_it(name):
     """If this fails, a maintainer is told a convention that the library does not follow, or none at all."""
-    found = list(measured(silent(ODD[name].factory)))
-    assert concluded(Conventions(), found) == subject_of(ODD[name].factory).manifest.conventions
-    assert all(f.skipped or f.settled is not None for f in found)
+    found = list(measure_conventions(silent(ODD[name].factory)))
+    assert apply_findings(Conventions(), found) == subject_of(ODD[name].factory).manifest.conventions
+    assert all(f.skipped or f.determined is not None for f in found)
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_what_a_manifest_declares_is_found_without_it(name):
 )
 def test_a_defect_is_not_explained_away(mutant, laws):
     """If this fails, some combination of conventions covers up a wrong formula, or a right one remains unexplained."""
-    found = list(measured(silent(MUTANTS[mutant].factory)))
-    assert [f.law for f in found if not f.skipped and f.settled is None] == laws
-    assert concluded(Conventions(), found) == Conventions()
+    found = list(measure_conventions(silent(MUTANTS[mutant].factory)))
+    assert [f.law for f in found if not f.skipped and f.determined is None] == laws
+    assert apply_findings(Conventions(), found) == Conventions()
 
 
 def test_the_factor_of_an_energy_that_only_inference_reports():
@@ -59,23 +59,23 @@ def test_the_factor_of_an_energy_that_only_inference_reports():
 
     capabilities = replace(NumpyPCN.manifest.capabilities, energy_at_activities=False, reports_energy=True)
     Lagging.manifest = replace(NumpyPCN.manifest, capabilities=capabilities)
-    found = list(measured(silent(Lagging)))
-    assert concluded(Conventions(), found) == declared
+    found = list(measure_conventions(silent(Lagging)))
+    assert apply_findings(Conventions(), found) == declared
 
 
 def test_several_explanations_settle_nothing_unless_one_is_declared():
     """If this fails, a convention is chosen by the order of a table."""
     finding = Finding(law="a", fields=("gradient_sign",), declared=(1,), holding=((-1,), (1,)))
-    assert finding.settled == (1,)
+    assert finding.determined == (1,)
     other = replace(
         finding, fields=("gradient_point",), declared=("final",), holding=(("previous",), ("previous-errors",))
     )
-    assert other.settled is None
-    assert described(other) == [
+    assert other.determined is None
+    assert finding_lines(other) == [
         "not as declared (gradient_point='final'), but cannot tell apart: gradient_point='previous'; "
         "gradient_point='previous-errors'"
     ]
-    assert concluded(Conventions(), [finding, other]) == Conventions()
+    assert apply_findings(Conventions(), [finding, other]) == Conventions()
 
 
 LIBRARY = """

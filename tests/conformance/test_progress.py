@@ -25,12 +25,12 @@ def test_a_pipe_gets_one_line_for_every_law():
     """Breaks if a log is flooded with redrawn displays, or a law is missing in it."""
     stream = io.StringIO()
     progress = Progress(Lines(Console(file=stream, width=40)))
-    progress.started("x 1.0", len(EVERYTHING), 20, 0)
+    progress.start("x 1.0", len(EVERYTHING), 20, 0)
     for number, v in enumerate(EVERYTHING, start=1):
-        progress.running(0, v.law, 0)
-        progress.judged(number)
+        progress.show_law(0, v.law, 0)
+        progress.advance(number)
         progress.verdict(v)
-    progress.finished()
+    progress.close()
     lines = stream.getvalue().splitlines()
     assert lines[0] == f"judging x 1.0: {len(EVERYTHING)} laws"
     assert len(lines) == 1 + len(EVERYTHING)
@@ -48,12 +48,12 @@ def test_a_terminal_shows_what_is_going_on_and_keeps_failures():
     """Breaks if the display hides a failure until the end, or leaves the terminal in disorder."""
     stream, display = terminal()
     progress = Progress(display)
-    progress.started("x 1.0", 2, 4, 0)
-    progress.running(0, "law.now", 1)
-    progress.judged(1)
+    progress.start("x 1.0", 2, 4, 0)
+    progress.show_law(0, "law.now", 1)
+    progress.advance(1)
     progress.verdict(verdict("law.bad", "fail"))
     progress.verdict(verdict("law.good"))
-    progress.finished()
+    progress.close()
     text = stream.getvalue()
     assert "law.bad" in text
     assert "law.now (2)" in text
@@ -69,10 +69,10 @@ def test_a_run_that_is_part_of_another_command_shows_no_lines(brief):
     stream, display = terminal()
     pipe = io.StringIO()
     for progress in (Progress(display, brief=brief), Progress(Lines(Console(file=pipe)), brief=brief)):
-        progress.started("x 1.0", 2, 4, 0)
-        progress.running(0, "law.now", 1)
+        progress.start("x 1.0", 2, 4, 0)
+        progress.show_law(0, "law.now", 1)
         progress.verdict(verdict("law.bad", "fail"))
-        progress.finished()
+        progress.close()
     assert ("law.bad" not in stream.getvalue()) == brief
     assert (pipe.getvalue() == "") == brief
     assert "law.now" in stream.getvalue()

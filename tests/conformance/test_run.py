@@ -16,6 +16,7 @@ import pytest
 from pcbench.conformance import journal as journal_module
 from pcbench.conformance import run as runner
 from pcbench.conformance.journal import Journal
+from pcbench.conformance.plan import make_plan
 from pcbench.conformance.progress import Progress
 from pcbench.errors import ImplementationError, MissingLibraryError, UsageError
 from pcbench.laws import law_set_hash
@@ -41,7 +42,7 @@ def fake(monkeypatch):
     REGISTRY.update(saved)
 
 
-def go(tmp_path, **changes):
+def run_fake(tmp_path, **changes):
     options = {"profile": "smoke", "seed": 3, "engine": fake_engine.__name__, "journal_dir": tmp_path / "j", **changes}
     return runner.check(options.pop("spec", fake_engine.SPEC), **options)
 
@@ -50,7 +51,7 @@ def outcomes(report):
     return {v.law: v.outcome for v in report.verdicts}
 
 
-def undated(report):
+def strip_dates(report):
     """Without what may differ between two runs of the same command."""
     header = dataclasses.replace(report.header, seconds=0.0, started="", workers=0)
     return dataclasses.replace(report, header=header)
@@ -84,7 +85,7 @@ class Watching(Progress):
     def verdict(self, verdict):
         self.verdicts.append(verdict)
 
-    def judged(self, judgements):
+    def advance(self, judgements):
         if judgements == self.at and self.action is not None:
             self.action()
 
@@ -95,8 +96,8 @@ class Watching(Progress):
 def test_the_number_of_workers_changes_nothing(tmp_path, fake):
     """Breaks if a verdict, a margin or a worst problem depends on scheduling."""
     fake(fail=["fake.other"])
-    one, two = go(tmp_path, workers=1), go(tmp_path, workers=2)
-    assert undated(one) == undated(two)
+    one, two = run_fake(tmp_path, workers=1), run_fake(tmp_path, workers=2)
+    assert strip_dates(one) == strip_dates(two)
     assert outcomes(one) == {
         "fake.root": "pass",
         "fake.leaf": "pass",
@@ -116,7 +117,7 @@ def test_each_law_is_told_once_and_as_it_ends_up_in_the_report(tmp_path, fake):
     """Breaks if progress shows a verdict that the report then contradicts, such as a failure that becomes blocked."""
     fake(fail=["fake.root", "fake.leaf"], print=True)
     watching = Watching()
-    report = go(tmp_path, progress=watching)
+    report = run_fake(tmp_path, progress=watching)
     assert {v.law: v for v in watching.verdicts} == {v.law: v for v in report.verdicts}
     assert len(watching.verdicts) == 5
 
@@ -124,7 +125,7 @@ def test_each_law_is_told_once_and_as_it_ends_up_in_the_report(tmp_path, fake):
 def test_only_the_laws_asked_for_are_judged_and_dependencies_outside_do_not_block(tmp_path, fake):
     """Breaks if --laws judges other laws, or blocks by a law that was not judged."""
     fake(fail=["fake.root"])
-    assert outcomes(go(tmp_path, laws=["fake.leaf"])) == {"fake.leaf": "pass"}
+    assert outcomes(run_fake(tmp_path, laws=["fake.leaf"])) == {"fake.leaf": "pass"}
 
 
 # ---- runners that fail ----------------------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ def test_only_the_laws_asked_for_are_judged_and_dependencies_outside_do_not_bloc
 def test_a_runner_that_dies_costs_one_judgement(tmp_path, fake):
     """Breaks if a crash inside a runner ends the run, is lost, or is blamed on another law."""
     fake(crash=["fake.other"])
-    report = go(tmp_path, workers=1)
+    report = run_fake(tmp_path, workers=1)
     assert outcomes(report)["fake.root"] == outcomes(report)["fake.leaf"] == "pass"
     assert outcomes(report)["fake.other"] == "error"
     assert "SIGKILL" in report.verdicts[2].message
@@ -144,7 +145,7 @@ def test_a_runner_that_dies_costs_one_judgement(tmp_path, fake):
 def test_a_runner_that_hangs_is_replaced(tmp_path, fake):
     """Breaks if an endless loop in a law or an in-process implementation hangs the whole run."""
     fake(hang=["fake.leaf"])
-    report = go(tmp_path, workers=2, timeout=1.0, patience=1.0)
+    report = run_fake(tmp_path, workers=2, timeout=1.0, hang_seconds=1.0)
     assert outcomes(report)["fake.leaf"] == "timeout"
     assert outcomes(report)["fake.other"] == outcomes(report)["fake.last"] == "pass"
 
@@ -152,7 +153,7 @@ def test_a_runner_that_hangs_is_replaced(tmp_path, fake):
 def test_a_bug_in_a_law_is_an_error_of_that_law(tmp_path, fake):
     """Breaks if an exception of pcbench's own ends the run or passes for a failure of the implementation."""
     fake(**{"raise": ["fake.root"]})
-    report = go(tmp_path)
+    report = run_fake(tmp_path)
     assert outcomes(report)["fake.root"] == "error"
     assert "pcbench itself failed" in report.verdicts[0].message
     assert "ZeroDivisionError" in report.verdicts[0].stderr
@@ -171,7 +172,7 @@ def test_an_implementation_that_cannot_start_is_refused(tmp_path, source, error,
     path = tmp_path / "adapter.py"
     path.write_text(source)
     with pytest.raises(error, match=says):
-        go(tmp_path, spec=f"{path}:implementation")
+        run_fake(tmp_path, spec=f"{path}:implementation")
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_an_implementation_that_cannot_start_is_refused(tmp_path, source, error,
 def test_bad_settings_are_refused_before_anything_starts(tmp_path, changes, says):
     """Breaks if a bad number or name is accepted, or the message does not name it."""
     with pytest.raises(UsageError, match=says):
-        go(tmp_path, **changes)
+        run_fake(tmp_path, **changes)
     assert not (tmp_path / "j").exists()
 
 
@@ -202,26 +203,26 @@ def interrupt():
 def test_ctrl_c_gives_a_partial_report_and_the_next_run_resumes(tmp_path, fake):
     """Breaks if an interrupted run loses its judgements, passes for complete, or is judged again from the start."""
     fake(slow=0.02, fail=["fake.root"])
-    partial = go(tmp_path, workers=1, seed=None, progress=Watching(3, interrupt))
+    partial = run_fake(tmp_path, workers=1, seed=None, progress=Watching(3, interrupt))
     assert partial.header.partial == "interrupted"
     assert partial.exit_code == 130
     assert "not-run" in outcomes(partial).values()
     assert sum(partial.counts().values()) == 5
     watching = Watching()
-    report = go(tmp_path, workers=2, seed=None, progress=watching)
+    report = run_fake(tmp_path, workers=2, seed=None, progress=watching)
     assert any(note.startswith("resuming: 3 of 10 judgements are in the journal") for note in watching.notes)
     assert report.header.seed == partial.header.seed, "without --seed an unfinished run is continued with its own"
-    assert undated(report) == undated(go(tmp_path, workers=1, seed=report.header.seed))
+    assert strip_dates(report) == strip_dates(run_fake(tmp_path, workers=1, seed=report.header.seed))
     assert not (tmp_path / "j").exists(), "a run that is complete leaves nothing behind"
 
 
 def test_fresh_and_other_settings_do_not_resume(tmp_path, fake):
     """Breaks if evidence of another seed or other laws is taken for this run's."""
     fake(slow=0.02)
-    go(tmp_path, workers=1, progress=Watching(3, interrupt))
+    run_fake(tmp_path, workers=1, progress=Watching(3, interrupt))
     for changes in ({"seed": 4}, {"laws": ["fake.root", "fake.other"]}, {"fresh": True}):
         watching = Watching()
-        go(tmp_path, progress=watching, **changes)
+        run_fake(tmp_path, progress=watching, **changes)
         assert not watching.notes
 
 
@@ -256,7 +257,7 @@ def test_a_run_that_was_killed_resumes_and_leaves_no_process_behind(tmp_path, fa
     wait_for(lambda: not any(alive(pid) for pid in started))
     fake(slow=0.0)
     watching = Watching()
-    report = go(tmp_path, spec=str(adapter), workers=2, progress=watching)
+    report = run_fake(tmp_path, spec=str(adapter), workers=2, progress=watching)
     assert [note for note in watching.notes if "of 10 judgements are in the journal" in note]
     assert report.exit_code == 0
 
@@ -284,7 +285,7 @@ def test_a_journal_that_cannot_be_written_does_not_stop_the_run(tmp_path, fake):
     fake()
     (tmp_path / "file").write_text("")
     watching = Watching()
-    assert go(tmp_path, journal_dir=tmp_path / "file" / "j", progress=watching).exit_code == 0
+    assert run_fake(tmp_path, journal_dir=tmp_path / "file" / "j", progress=watching).exit_code == 0
     assert any("no journal" in note for note in watching.notes)
 
 
@@ -312,9 +313,9 @@ def test_a_new_version_of_the_library_starts_anew(tmp_path, fake):
     watching = Watching()
     os.environ["FAKE_VERSION"] = "1"
     try:
-        go(tmp_path, spec=str(adapter), workers=1, progress=Watching(3, interrupt))
+        run_fake(tmp_path, spec=str(adapter), workers=1, progress=Watching(3, interrupt))
         os.environ["FAKE_VERSION"] = "2"
-        report = go(tmp_path, spec=str(adapter), progress=watching)
+        report = run_fake(tmp_path, spec=str(adapter), progress=watching)
     finally:
         del os.environ["FAKE_VERSION"]
     assert report.header.manifest["version"] == "2"
@@ -335,10 +336,10 @@ def test_ctrl_c_leaves_no_process_behind_even_in_a_call_that_hangs(tmp_path, fak
     )
 
     class WhenRunning(Progress):
-        def running(self, runner, law, group):
+        def show_law(self, runner, law, group):
             threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-    report = go(tmp_path, spec=str(adapter), workers=1, progress=WhenRunning())
+    report = run_fake(tmp_path, spec=str(adapter), workers=1, progress=WhenRunning())
     assert report.header.partial == "interrupted"
     assert set(outcomes(report).values()) == {"not-run"}
     started = [int(pid) for pid in pids.read_text().split()]
@@ -350,15 +351,13 @@ def test_a_runner_hears_of_the_end_while_it_collects_garbage(fake):
     """Breaks if every Ctrl-C takes seconds: Python drops an interruption in a callback of the garbage collector."""
     fake(**{"hang-collecting": ["fake.root"]})
     # It has longer than this test to end by force, so that what ends it is the interruption.
-    script = "import sys; from pcbench import judging; judging._GRACE = 600.0; sys.exit(judging.main())"
-    plan = runner.Plan(
-        spec=fake_engine.SPEC, python=None, profile="smoke", seed=3, laws=("fake.root",), call_timeout=60.0,
-        in_process=True, engine="fake_engine",
-    )  # fmt: skip
+    script = "import sys; from pcbench.conformance import runner; runner._GRACE = 600.0; sys.exit(runner.main())"
+    settings = {"profile": "smoke", "seed": 3, "laws": "fake.root", "in_process": True}
+    plan = make_plan("numpy", **settings, engine=fake_engine.__name__)
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        for line in (plan.settings(), {"group": 0, "done": {}}):
+        for line in (plan.to_json(), {"group": 0, "done": {}}):
             process.stdin.write(json.dumps(line).encode() + b"\n")
         process.stdin.flush()
         events = map(json.loads, process.stdout)
@@ -378,7 +377,7 @@ def test_the_problem_of_a_known_failure_is_judged(tmp_path, fake):
     """Breaks if a failure that the drawn problems do not show is reported as gone although its own problem shows it."""
     fake(**{"fail-where-shown": ["fake.other", "fake.last"]})
     for problem, outcome in (("", "unexpected-pass"), (fake_engine.PROBLEM, "expected-failure")):
-        report = go(tmp_path, known_failures=[KnownFailure(law="fake.other", reason="r", problem=problem)])
+        report = run_fake(tmp_path, known_failures=[KnownFailure(law="fake.other", reason="r", problem=problem)])
         assert {v.law: v.outcome for v in report.verdicts}["fake.other"] == outcome
 
 
@@ -389,23 +388,23 @@ def test_the_problem_of_a_known_failure_must_be_one_that_can_be_judged(tmp_path,
         law="fake.other", reason="r", problem="kind=cnn,width=2,blocks=1,batch=1,side=4,channels=1,stages=1,classes=2"
     )
     with pytest.raises(UsageError, match=r"cannot be judged here .*'cnn' is not claimed"):
-        go(tmp_path, known_failures=[entry])
+        run_fake(tmp_path, known_failures=[entry])
 
 
 def test_known_failures_are_expected_and_their_absence_is_not(tmp_path, fake):
     """Breaks if a known failure fails the run, or a fixed one is not noticed."""
     fake(fail=["fake.other"])
     entries = [KnownFailure(law="fake.other", reason="r", link="l"), KnownFailure(law="fake.last", reason="r")]
-    report = go(tmp_path, known_failures=entries)
+    report = run_fake(tmp_path, known_failures=entries)
     assert outcomes(report)["fake.other"] == "expected-failure"
     assert "known: r (l)" in report.verdicts[2].message
     assert outcomes(report)["fake.last"] == "blocked"
     assert report.exit_code == 0, "the blocked law is listed too, so that everything is accounted for"
-    assert go(tmp_path, known_failures=entries[:1]).exit_code == 3, (
+    assert run_fake(tmp_path, known_failures=entries[:1]).exit_code == 3, (
         "a law that was not judged and is not listed is never green"
     )
     fake()
-    fixed = go(tmp_path, known_failures=entries)
+    fixed = run_fake(tmp_path, known_failures=entries)
     assert outcomes(fixed)["fake.other"] == "unexpected-pass"
     assert fixed.exit_code == 1
 
@@ -456,7 +455,7 @@ def test_entries_for_laws_that_are_not_applicable_are_refused(tmp_path, fake):
     """Breaks if a stale entry stays in the file unnoticed."""
     fake()
     with pytest.raises(UsageError, match="needs time-travel"):
-        go(tmp_path, known_failures=[KnownFailure(law="fake.residual-free", reason="r")])
+        run_fake(tmp_path, known_failures=[KnownFailure(law="fake.residual-free", reason="r")])
 
 
 def test_the_law_set_hash_is_of_what_the_laws_say():
@@ -475,7 +474,7 @@ def test_ctrl_c_before_the_implementation_has_started_gives_a_report_too(tmp_pat
     adapter.write_text(f"import os, time\nopen({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')\ntime.sleep(60)\n")
     watcher = threading.Thread(target=lambda: (wait_for(pids.exists), os.kill(os.getpid(), signal.SIGINT)))
     watcher.start()
-    report = go(tmp_path, spec=str(adapter), workers=1)
+    report = run_fake(tmp_path, spec=str(adapter), workers=1)
     watcher.join()
     assert report.exit_code == 130
     assert set(outcomes(report).values()) == {"not-run"}

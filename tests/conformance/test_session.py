@@ -45,7 +45,7 @@ def asked(monkeypatch):
         outcome = "fail" if law.id == ROOT and group == 1 else "pass"
         return Evidence(law=law.id, group=group, outcome=outcome, examples=8)
 
-    monkeypatch.setattr(pcbench.properties, "judge", judge)
+    monkeypatch.setattr(pcbench.properties, "judge_group", judge)
     return found
 
 

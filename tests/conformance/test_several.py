@@ -82,7 +82,7 @@ def test_the_exit_code_is_that_of_the_worst(columns, code):
 
 def test_the_figure_has_a_square_for_every_verdict_and_none_for_what_is_not_claimed():
     """If this fails, the picture shows something else than the table."""
-    figure = matrix_figure.matrix([GOOD, BAD, ABSENT])
+    figure = matrix_figure.draw_panels([GOOD, BAD, ABSENT])
     squares = [p for axes in figure.axes for p in axes.patches]
     assert len(squares) == 4
     assert [t.get_text() for axes in figure.axes for t in axes.texts] == [".50", ".50", ".50", "✕"]
@@ -135,7 +135,7 @@ def test_a_new_version_or_another_seed_is_judged_anew(tmp_path):
 
 def test_known_failures_come_with_the_adapter():
     """If this fails, a failure that is known is shown as news."""
-    (entry,) = matrix_run.wanted(["fabricpc=/some/python"])
+    (entry,) = matrix_run.parse_implementations(["fabricpc=/some/python"])
     assert (entry.name, entry.python) == ("fabricpc", "/some/python")
     assert "contract.target-has-two-axes" in [known.law for known in entry.known]
     assert adapters.known_failures_file("numpy") is None
@@ -145,7 +145,7 @@ def test_known_failures_come_with_the_adapter():
 def test_names_that_cannot_head_a_column_are_refused(tmp_path):
     """If this fails, one column overwrites another, or a folder that is a file gives a traceback."""
     with pytest.raises(UsageError, match="'numpy' is named twice"):
-        matrix_run.wanted(["numpy", "numpy=/other/python"])
+        matrix_run.parse_implementations(["numpy", "numpy=/other/python"])
     assert "name some, such as" in run().output
     blocked = tmp_path / "file"
     blocked.write_text("")

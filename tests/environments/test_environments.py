@@ -74,7 +74,7 @@ def python(path: Path, *, version=(3, 12, 1), lacks=(), pip="pass", imported="pa
     return script(path, text)
 
 
-def failing(log: str) -> str:
+def failing_pip(log: str) -> str:
     """The code of a pip that prints this and fails."""
     return f"print({log!r}); sys.exit(1)"
 
@@ -99,10 +99,10 @@ def source(tmp_path):
 def made(tmp_path, source, **options) -> Record:
     """An environment of jpc, by a script for a Python."""
     interpreter = python(tmp_path / "python", **{k: options.pop(k) for k in ("imported", "url", "pip") if k in options})
-    return environment_making.make(ENVIRONMENTS["jpc"], source=source, python=interpreter, **options)
+    return environment_making.make_environment(ENVIRONMENTS["jpc"], source=source, python=interpreter, **options)
 
 
-def left(place: Path) -> list[str]:
+def remaining_names(place: Path) -> list[str]:
     """Everything in the folder of environments but logs and locks."""
     return sorted(p.name for p in place.iterdir() if p.name != "logs" and not p.name.endswith(".lock"))
 
@@ -162,14 +162,14 @@ def test_place_is_what_is_asked_for_else_the_folder_of_data(monkeypatch, tmp_pat
     monkeypatch.setenv("PCBENCH_ENVIRONMENTS", str(tmp_path / "here"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert environments.place() == tmp_path / "here"
+    assert environments.environments_folder() == tmp_path / "here"
     monkeypatch.delenv("PCBENCH_ENVIRONMENTS")
-    assert environments.place() == tmp_path / "data" / "pcbench" / "environments"
+    assert environments.environments_folder() == tmp_path / "data" / "pcbench" / "environments"
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
-    assert environments.place().is_relative_to(tmp_path / "home")
+    assert environments.environments_folder().is_relative_to(tmp_path / "home")
     monkeypatch.setenv("PCBENCH_ENVIRONMENTS", "relative")
     with pytest.raises(UsageError, match="absolute"):
-        environments.place()
+        environments.environments_folder()
 
 
 def test_the_variable_is_known_to_the_command_line(monkeypatch, tmp_path):
@@ -192,11 +192,11 @@ def test_the_first_python_that_runs_and_fits_is_taken(tmp_path, monkeypatch):
     good = python(tmp_path / "b" / "python3.12", version=(3, 12, 7))
     monkeypatch.setenv("PATH", os.pathsep.join(str(tmp_path / name) for name in "ab"))
     monkeypatch.setattr(sys, "executable", old)
-    found = interpreters.suitable(ENVIRONMENTS["ngclearn"])
+    found = interpreters.find_suitable(ENVIRONMENTS["ngclearn"])
     assert (found.path, found.version) == (good, (3, 12, 7))
     os.remove(good)
     with pytest.raises(UsageError) as caught:
-        interpreters.suitable(ENVIRONMENTS["ngclearn"])
+        interpreters.find_suitable(ENVIRONMENTS["ngclearn"])
     text = str(caught.value)
     assert "needs Python 3.12 or later" in text
     assert "numpy>=2.5.2" in text
@@ -210,7 +210,7 @@ def test_pcbench_s_own_python_comes_first_if_it_fits(monkeypatch, tmp_path):
     """If this fails, another Python of PATH is taken without need."""
     monkeypatch.setenv("PATH", str(tmp_path))
     own = replace(ENVIRONMENTS["torch"], python=(3, 10), below=None)
-    found = interpreters.suitable(own)
+    found = interpreters.find_suitable(own)
     assert found.path == sys.executable
     assert found.version == sys.version_info[:3]
 
@@ -227,22 +227,22 @@ def test_a_python_that_is_asked_for_must_fit(given, said, tmp_path):
     """If this fails, an installation that cannot succeed downloads hundreds of megabytes first."""
     path = python(tmp_path / "python", **given)
     with pytest.raises(UsageError, match=re.escape(said)):
-        interpreters.suitable(ENVIRONMENTS["ngclearn"], path)
+        interpreters.find_suitable(ENVIRONMENTS["ngclearn"], path)
 
 
 def test_a_python_that_does_not_exist_or_is_none_is_named(tmp_path):
     """If this fails, a typing error in --python ends in a traceback."""
     with pytest.raises(UsageError, match="does not exist"):
-        interpreters.suitable(ENVIRONMENTS["pcx"], str(tmp_path / "nothing"))
+        interpreters.find_suitable(ENVIRONMENTS["pcx"], str(tmp_path / "nothing"))
     other = script(tmp_path / "other", "#!/bin/sh\necho hello\n")
     with pytest.raises(UsageError, match="does not run: hello"):
-        interpreters.suitable(ENVIRONMENTS["pcx"], other)
+        interpreters.find_suitable(ENVIRONMENTS["pcx"], other)
 
 
 def test_another_version_of_the_library_has_needs_of_its_own(tmp_path):
     """If this fails, an older ngclearn cannot be installed on the Python that it was written for."""
     path = python(tmp_path / "python", version=(3, 11, 7))
-    assert interpreters.suitable(ENVIRONMENTS["ngclearn"], path, checked=False).path == path
+    assert interpreters.find_suitable(ENVIRONMENTS["ngclearn"], path, checked=False).path == path
 
 
 # ---- what pip is given ----------------------------------------------------------------------------------------------
@@ -301,14 +301,14 @@ def test_what_is_made_is_recorded_and_found(place, tmp_path, source):
     assert f"'install', '--no-input', '--progress-bar', 'off', '{source}'" in given
     assert "3.12.1" in told[0]
     assert source in told[1]
-    assert left(place) == ["jpc"]
+    assert remaining_names(place) == ["jpc"]
 
 
 def test_the_commit_that_pip_recorded_is_believed(place, tmp_path):
     """If this fails, an installation from a URL has no commit, and its version number may stand for many."""
     record = made(tmp_path, "git+https://user:secret@example.org/jpc@main", url='{"vcs_info": {"commit_id": "c0ffee"}}')
     assert record.commit == "c0ffee"
-    assert record.described == "jpc 1.0.0 at c0ffee"
+    assert record.description == "jpc 1.0.0 at c0ffee"
     assert "secret" not in json.dumps(record.to_json())
     assert "secret" not in Path(record.log).read_text().partition("pip was given")[0]
 
@@ -316,8 +316,8 @@ def test_the_commit_that_pip_recorded_is_believed(place, tmp_path):
 def test_a_failed_installation_leaves_nothing_but_the_log(place, tmp_path, source):
     """If this fails, half an environment is taken for a whole one, or nobody learns why there is none."""
     with pytest.raises(InstallationError) as caught:
-        made(tmp_path, source, pip=failing(LOGS["no release for this python"]))
-    assert left(place) == []
+        made(tmp_path, source, pip=failing_pip(LOGS["no release for this python"]))
+    assert remaining_names(place) == []
     text = str(caught.value)
     assert (
         "environment 'jpc' cannot be made with Python 3.12.1: numpy>=2.5.2 (needed by ngclearn) has no release" in text
@@ -332,7 +332,7 @@ def test_a_library_that_cannot_be_imported_is_no_environment(place, tmp_path, so
     """If this fails, the first `pcbench check` finds what the installation could have said."""
     with pytest.raises(InstallationError, match="cannot be imported there: No module named 'jaxlib'") as caught:
         made(tmp_path, source, imported="sys.exit(\"No module named 'jaxlib'\")")
-    assert left(place) == []
+    assert remaining_names(place) == []
     assert "jaxlib" in Path(str(caught.value).rpartition("the log: ")[2]).read_text()
 
 
@@ -368,7 +368,7 @@ def test_ctrl_c_leaves_nothing(place, tmp_path, source):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 130, output
-    assert left(place) == []
+    assert remaining_names(place) == []
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid[1]), 0)
 
@@ -385,7 +385,7 @@ def test_what_a_killed_making_left_is_not_there_and_is_swept_away(place, tmp_pat
 def test_two_makings_at_once_are_refused(place, tmp_path, source):
     """If this fails, two processes write into one environment."""
     folder = environments.folder_of("jpc")
-    with environment_making._locked(folder), pytest.raises(UsageError, match="is being made by another process"):
+    with environment_making._folder_lock(folder), pytest.raises(UsageError, match="is being made by another process"):
         made(tmp_path, source)
 
 
@@ -422,7 +422,7 @@ def test_only_folders_are_put_on_the_path_of_what_was_made(place, tmp_path):
         environment_making.add("torch", [str(tmp_path / "nowhere")])
     with pytest.raises(UsageError, match="was not made: `pcbench env create torch`"):
         environment_making.add("torch", [str(tmp_path)])
-    assert left(place) == []
+    assert remaining_names(place) == []
 
 
 # ---- finding --------------------------------------------------------------------------------------------------------
@@ -501,12 +501,12 @@ def test_every_command_looks_for_the_environment(command, place, monkeypatch, tm
 
 def test_asv_benchmarks_look_for_the_environment(place, monkeypatch):
     """If this fails, the history of a library is measured in another interpreter than it is judged in."""
-    from pcbench.benchmarks.settings import settings
+    from pcbench.benchmarks.settings import read_settings
 
     monkeypatch.setattr(environments, "interpreter", {"fabricpc": "/made/python"}.get)
-    assert settings({"PCBENCH_IMPL": "fabricpc"}).python == "/made/python"
-    assert settings({"PCBENCH_IMPL": "fabricpc", "PCBENCH_PYTHON": "/other"}).python == "/other"
-    assert settings({}).python is None
+    assert read_settings({"PCBENCH_IMPL": "fabricpc"}).python == "/made/python"
+    assert read_settings({"PCBENCH_IMPL": "fabricpc", "PCBENCH_PYTHON": "/other"}).python == "/other"
+    assert read_settings({}).python is None
 
 
 # ---- listing and removing -------------------------------------------------------------------------------------------
@@ -534,7 +534,7 @@ def test_remove_takes_everything_but_the_checkouts(place, tmp_path, source):
     result = pcbench("env", "remove", "jpc", "pcx")
     assert result.exit_code == 0
     assert result.output == "removed jpc\npcx was not made\n"
-    assert left(place) == []
+    assert remaining_names(place) == []
     assert Path(source, "pyproject.toml").exists()
     refused = pcbench("env", "remove", "../..")
     assert refused.exit_code == 2
@@ -564,12 +564,12 @@ def test_a_missing_library_names_the_commands_that_help(place, tmp_path, source)
     clone = AdapterEntry(
         name="c", spec="m:c", description="d", probe="c", clone="https://example.org/c", environment="jpc"
     )
-    text = adapters.how_to_have(clone)
+    text = adapters.installation_advice(clone)
     assert "`git clone https://example.org/c` and `pcbench env create jpc PATH_OR_URL --add PATH` put it into" in text
     assert "PYTHONPATH" in text
     made(tmp_path, source)
-    assert "`pcbench env add jpc PATH`" in adapters.how_to_have(clone)
-    assert "`pip install c`, or `pcbench check c --python PATH`" in adapters.how_to_have(
+    assert "`pcbench env add jpc PATH`" in adapters.installation_advice(clone)
+    assert "`pip install c`, or `pcbench check c --python PATH`" in adapters.installation_advice(
         replace(clone, environment="", clone="")
     )
 
@@ -625,7 +625,7 @@ def real(tmp_path_factory):
         patch.setenv("PIP_NO_INDEX", "1")
         patch.setitem(ENVIRONMENTS, "tiny", environment)
         patch.setitem(KNOWN, "tiny", entry)
-        record = environment_making.make(
+        record = environment_making.make_environment(
             environment, source=f"git+file://{folder / 'tiny'}", python=sys.executable,
             add=[str(Path(np.__file__).parents[1])],
         )  # fmt: skip
@@ -717,7 +717,7 @@ def test_the_commit_of_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     (tmp_path / "r" / "module.py").write_text("x = 2\n")
     assert provenance.commit_of(str(tmp_path / "r")) == commit + "-modified"
-    assert provenance.short(commit + "-modified") == commit[:10] + "-modified"
+    assert provenance.short_commit(commit + "-modified") == commit[:10] + "-modified"
     assert provenance.commit_of(str(tmp_path)) == ""
     assert provenance.commit_of(str(tmp_path / "nowhere")) == ""
 
@@ -818,9 +818,9 @@ def test_what_pip_says_is_told_in_a_sentence(log, what, needed):
 def test_ngclearn_on_an_old_python_says_what_to_do(place, tmp_path):
     """The whole message, as it is shown."""
     environment = replace(ENVIRONMENTS["ngclearn"], python=(3, 10))  # as its own metadata has it
-    interpreter = python(tmp_path / "python", version=(3, 11, 7), pip=failing(LOGS["no release for this python"]))
+    interpreter = python(tmp_path / "python", version=(3, 11, 7), pip=failing_pip(LOGS["no release for this python"]))
     with pytest.raises(InstallationError) as caught:
-        environment_making.make(environment, python=interpreter)
+        environment_making.make_environment(environment, python=interpreter)
     first, second, third = str(caught.value).splitlines()
     assert first == (
         "environment 'ngclearn' cannot be made with Python 3.11.7: "

@@ -31,7 +31,7 @@ def square(point):
     return [{"n": point["n"], "square": np.float64(point["n"] ** 2)}]
 
 
-def fragile(point):
+def fail_at_two(point):
     RAN.append(point["n"])
     if point["n"] == 2:
         raise ZeroDivisionError("two")
@@ -42,14 +42,14 @@ def ragged(point):
     return [{"n": point["n"], f"c{point['n']}": 0.5}] * 2
 
 
-def interrupted(point):
+def interrupt_at_two(point):
     RAN.append(point["n"])
     if point["n"] == 2:
         raise KeyboardInterrupt
     return [{"n": point["n"]}]
 
 
-def dying(point):
+def die_at_two(point):
     if point["n"] == 2:
         os._exit(9)
     return [{"n": point["n"]}]
@@ -106,22 +106,22 @@ def test_another_function_is_other_work(tmp_path):
     """If this fails, rows of one measurement are taken for those of another."""
     run_sweep(square, grid(2), tmp_path / "a.csv")
     RAN.clear()
-    assert run_sweep(fragile, grid(2), tmp_path / "a.csv") == [{"n": 0}, {"n": 1}]
+    assert run_sweep(fail_at_two, grid(2), tmp_path / "a.csv") == [{"n": 0}, {"n": 1}]
     assert RAN == [0, 1]
 
 
 def test_a_failing_point_is_recorded_and_runs_again(tmp_path):
     """If this fails, one bad point costs the whole sweep, or is forgotten."""
     path = tmp_path / "a.csv"
-    assert [row["n"] for row in run_sweep(fragile, grid(4), path)] == [0, 1, 3]
+    assert [row["n"] for row in run_sweep(fail_at_two, grid(4), path)] == [0, 1, 3]
     (failure,) = json.loads(failures_path(path).read_text())
     assert failure["point"] == {"n": 2}
     assert failure["error"] == "ZeroDivisionError: two"
     assert "fail_at_two" in failure["traceback"]
     RAN.clear()
-    run_sweep(fragile, grid(4), path)
+    run_sweep(fail_at_two, grid(4), path)
     assert RAN == [2]
-    run_sweep(fragile, [{"n": 1}], path)
+    run_sweep(fail_at_two, [{"n": 1}], path)
     assert not failures_path(path).exists()
 
 
@@ -166,12 +166,12 @@ def test_interruption_keeps_what_is_done(tmp_path):
     """If this fails, Ctrl-C loses finished points or is swallowed."""
     path, seen = tmp_path / "a.csv", Recorder()
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(interrupted, grid(4), path, display=seen)
+        run_sweep(interrupt_at_two, grid(4), path, display=seen)
     assert read_rows(path) == [{"n": 0}, {"n": 1}]
     assert seen.events[-1] == "finished"
     RAN.clear()
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(interrupted, grid(4), path)
+        run_sweep(interrupt_at_two, grid(4), path)
     assert RAN == [2]
 
 
@@ -236,7 +236,7 @@ def test_kill_dash_nine_and_torn_files(tmp_path):
 def test_executors_give_the_same_table(tmp_path, pool):
     """If this fails, the table depends on where the points ran or on which came first."""
     with pool(2) as executor:
-        rows = run_sweep(fragile, grid(12), tmp_path / "a.csv", executor=executor)
+        rows = run_sweep(fail_at_two, grid(12), tmp_path / "a.csv", executor=executor)
         executor.submit(len, ()).result()  # still open
     assert rows == [{"n": n} for n in range(12) if n != 2]
     assert read_rows(tmp_path / "a.csv") == rows
@@ -245,12 +245,12 @@ def test_executors_give_the_same_table(tmp_path, pool):
 def test_a_worker_that_dies_is_a_failure(tmp_path):
     """If this fails, a worker killed for its memory ends the sweep with a traceback and no record."""
     with PROCESSES(1) as executor:
-        run_sweep(dying, grid(4), tmp_path / "a.csv", executor=executor)
+        run_sweep(die_at_two, grid(4), tmp_path / "a.csv", executor=executor)
     failures = json.loads(failures_path(tmp_path / "a.csv").read_text())
     assert {"n": 2} in [failure["point"] for failure in failures]
     assert all("BrokenProcessPool" in failure["error"] for failure in failures)
     rest = [point for point in grid(4) if point["n"] != 2]
-    assert run_sweep(dying, rest, tmp_path / "a.csv") == rest
+    assert run_sweep(die_at_two, rest, tmp_path / "a.csv") == rest
 
 
 @pytest.mark.filterwarnings("default")  # Dask's own
@@ -259,7 +259,7 @@ def test_dask_carries_a_sweep(tmp_path):
     distributed = pytest.importorskip("distributed")
     options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-        rows = run_sweep(fragile, grid(6), tmp_path / "a.csv", executor=client.get_executor())
+        rows = run_sweep(fail_at_two, grid(6), tmp_path / "a.csv", executor=client.get_executor())
     assert rows == [{"n": n} for n in range(6) if n != 2]
     assert len(json.loads(failures_path(tmp_path / "a.csv").read_text())) == 1
 
@@ -267,12 +267,12 @@ def test_dask_carries_a_sweep(tmp_path):
 def test_two_sweeps_cannot_share_a_file(tmp_path):
     """If this fails, two runs overwrite each other's rows."""
 
-    def nested(point):
+    def sweep_again(point):
         with pytest.raises(UsageError, match="in use by another sweep"):
             run_sweep(square, grid(1), tmp_path / "a.csv")
         return [{"refused": True}]
 
-    assert run_sweep(nested, grid(1), tmp_path / "a.csv") == [{"refused": True}]
+    assert run_sweep(sweep_again, grid(1), tmp_path / "a.csv") == [{"refused": True}]
 
 
 def test_points_are_json_and_places_can_be_written(tmp_path):

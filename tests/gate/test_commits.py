@@ -44,7 +44,7 @@ def worktrees(repository):
 
 def test_both_commits_are_there_and_gone_again(repository, scratch):
     """If this fails, the gate measures the wrong commit, or leaves worktrees behind."""
-    with commits.checked_out(repository, "first", "HEAD", scratch) as (base, head):
+    with commits.check_out(repository, "first", "HEAD", scratch) as (base, head):
         assert (base.path / "file").read_text() == "1\n"
         assert (head.path / "file").read_text() == "2\n"
         assert (base.subject, head.subject) == ("number 1", "number 2")
@@ -57,7 +57,7 @@ def test_both_commits_are_there_and_gone_again(repository, scratch):
 
 def test_the_clean_working_tree_is_its_commit(repository, scratch):
     """If this fails, a gate without HEAD judges something else than what is there."""
-    with commits.checked_out(repository, "HEAD", None, scratch) as (base, head):
+    with commits.check_out(repository, "HEAD", None, scratch) as (base, head):
         assert (head.path / "file").read_text() == "2\n"
         assert head.changes == ()
         assert base.tree == head.tree  # which the gate reports: everything it finds is noise
@@ -69,13 +69,13 @@ def test_the_dirty_working_tree_is_taken_as_it_is(repository, scratch):
     (repository / "new").write_text("new\n")
     (repository / "ignored").write_text("x\n")
     before = git(repository, "status", "--porcelain")
-    with commits.checked_out(repository, "HEAD", None, scratch) as (base, head):
+    with commits.check_out(repository, "HEAD", None, scratch) as (base, head):
         assert (base.path / "file").read_text() == "2\n"
         assert (head.path / "file").read_text() == "3\n"
         assert (head.path / "new").exists()
         assert not (head.path / "ignored").exists()
         assert len(head.changes) == 2
-        assert "2 uncommitted changes" in head.described
+        assert "2 uncommitted changes" in head.description
         assert head.tree == ""
     assert git(repository, "status", "--porcelain") == before
     assert len(worktrees(repository)) == 1
@@ -84,7 +84,7 @@ def test_the_dirty_working_tree_is_taken_as_it_is(repository, scratch):
 def test_a_named_head_leaves_the_changes_out(repository, scratch):
     """If this fails, a named commit is not what is measured."""
     (repository / "file").write_text("3\n")
-    with commits.checked_out(repository, "first", "HEAD", scratch) as (_, head):
+    with commits.check_out(repository, "first", "HEAD", scratch) as (_, head):
         assert (head.path / "file").read_text() == "2\n"
         assert head.changes == ()
 
@@ -92,7 +92,7 @@ def test_a_named_head_leaves_the_changes_out(repository, scratch):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_nothing_is_left_after_an_end_in_between(repository, scratch, error):
     """If this fails, Ctrl-C leaves worktrees in somebody's repository."""
-    with pytest.raises(error), commits.checked_out(repository, "first", "HEAD", scratch):
+    with pytest.raises(error), commits.check_out(repository, "first", "HEAD", scratch):
         raise error
     assert len(worktrees(repository)) == 1
     assert list(scratch.iterdir()) == []
@@ -102,7 +102,7 @@ def test_nothing_is_left_if_the_second_checkout_fails(repository, scratch):
     """If this fails, a full disk leaves the first worktree behind."""
     (scratch / "head").mkdir()
     (scratch / "head" / "in the way").write_text("x")
-    with pytest.raises(UsageError, match="worktree add"), commits.checked_out(repository, "first", "HEAD", scratch):
+    with pytest.raises(UsageError, match="worktree add"), commits.check_out(repository, "first", "HEAD", scratch):
         pass
     assert len(worktrees(repository)) == 1
 
@@ -113,7 +113,7 @@ def test_a_wrong_name_says_what_was_received_and_needed(repository, scratch):
         commits.resolve(repository, "frist", "BASE")
     with (
         pytest.raises(UsageError, match="HEAD 'no' is no commit"),
-        commits.checked_out(repository, "first", "no", scratch),
+        commits.check_out(repository, "first", "no", scratch),
     ):
         pass
     with pytest.raises(UsageError, match="is no commit"):

@@ -36,7 +36,7 @@ def rate(draws, plan, wanted):
     return np.mean([run_out(d, plan) is wanted for d in draws])
 
 
-def within(bound):
+def upper_limit(bound):
     """What a rate of at most `bound` stays under in TRIALS trials, but for one case in 30 000 (four deviations)."""
     return bound + 4 * math.sqrt(bound * (1 - bound) / TRIALS)
 
@@ -76,7 +76,7 @@ def test_a_zero_counts_against():
 def test_critical_sums_are_those_of_the_probability():
     """If this fails, the simulation of what a host can see simulates another rule than the one that decides."""
     plan = Plan()
-    for pairs, spent, critical in zip(plan.looks, plan.spent(0.01), critical_sums(plan, 0.01), strict=True):
+    for pairs, spent, critical in zip(plan.looks, plan.alpha_spending(0.01), critical_sums(plan, 0.01), strict=True):
         for sum_, allowed in ((critical, True), (critical + 1, False)):
             values, left = np.arange(1.0, pairs + 1), sum_
             for rank in range(pairs, 0, -1):  # signs whose wrong side adds up to it
@@ -98,7 +98,7 @@ def test_false_alarms_on_equal_code(noise):
         d = np.where(random.random(shape) < 0.1, 30 * d, d)
     plan = Plan(ratio=0.0)
     for wanted in (Decision.REGRESSION, Decision.IMPROVEMENT):
-        assert rate(0.3 * d, plan, wanted) <= within(plan.false_alarm)
+        assert rate(0.3 * d, plan, wanted) <= upper_limit(plan.false_alarm)
 
 
 def test_with_the_floor_false_alarms_are_rarer():
@@ -112,7 +112,7 @@ def test_a_slowdown_is_cleared_as_rarely_as_is_said(noise):
     """If this fails, a slowdown of the size looked for passes as harmless."""
     plan = Plan()
     d = math.log1p(plan.effect) + noise * np.random.default_rng(7).standard_normal((TRIALS, 24))
-    assert rate(d, plan, Decision.CLEARED) <= within(plan.miss)
+    assert rate(d, plan, Decision.CLEARED) <= upper_limit(plan.miss)
 
 
 def test_twenty_percent_is_found_where_noise_is_small():
@@ -174,7 +174,7 @@ def test_family_rate_is_the_union_bound():
 def test_looks_share_the_error_rates():
     """If this fails, looking several times costs error rate that nobody accounts for."""
     for looks in ((8,), (8, 12), (8, 12, 16, 24)):
-        spent = Plan(looks=looks).spent(0.01)
+        spent = Plan(looks=looks).alpha_spending(0.01)
         assert len(spent) == len(looks)
         assert sum(spent) == pytest.approx(0.01)
     assert looks_between(8, 24) == (8, 12, 16, 24)
@@ -206,12 +206,12 @@ def test_looking_in_between_is_refused():
 
 def test_an_absolute_floor_becomes_a_ratio():
     """If this fails, 30 % of a microsecond fails a build: 20 us of 50 us is 40 %, so 80 % must not be missed."""
-    plan = Plan().floored(50e-6, 20e-6)
+    plan = Plan().with_floor(50e-6, 20e-6)
     assert (plan.ratio, plan.effect) == pytest.approx((0.4, 0.8))
     assert decide(np.full(8, math.log(1.3)), plan) is Decision.CLEARED
     assert decide(np.full(8, math.log(1.5)), plan) is Decision.REGRESSION
-    assert Plan().floored(1.0, 20e-6) == Plan()
-    assert Plan().floored(0.0, 20e-6).ratio == 1.0
+    assert Plan().with_floor(1.0, 20e-6) == Plan()
+    assert Plan().with_floor(0.0, 20e-6).ratio == 1.0
 
 
 def test_differences_know_the_direction():

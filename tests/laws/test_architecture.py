@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 from pcbench.properties import architectures as strategies
-from pcbench.properties import judge
+from pcbench.properties import judge_group
 
 from pcbench.adapters.reference_architectures import ReferenceArchitectures
 from pcbench.errors import ProblemError
@@ -44,7 +44,7 @@ def reference():
     return Subject(InProcess(ReferenceArchitectures()))
 
 
-def fixed(law, **changes):
+def fixed_problem(law, **changes):
     """A small problem of a law's domain."""
     activation = "tanh" if "tanh" in law.domain.activations else "linear"
     return ArchitectureProblem(**FIXED[law.domain.kind], activation=activation, steps=3, **changes)
@@ -56,7 +56,7 @@ def test_right_implementations_pass_with_room(law, reference):
     for subject in (reference, subject_of(PlainArchitectures)):
         assert law.missing(subject) is None
         for seed in (1, 2):
-            problem = fixed(law, seed=seed)
+            problem = fixed_problem(law, seed=seed)
             assert law.domain.admits(problem)
             m = law.measure(subject, problem)
             assert m.inconclusive is None, m
@@ -77,11 +77,14 @@ def test_each_kind_has_its_laws():
         predict = energy = infer = PlainArchitectures.predict
 
     subject = Subject(InProcess(Bare()))
-    applicable = [law.id for law in REGISTRY.values() if law.missing(subject) is None]
+    applicable = [law.id for law in REGISTRY.values() if law.not_applicable_reason(subject) is None]
     assert "architecture.cnn-energy-matches-definition" in applicable
     assert all(id.startswith("architecture.cnn-") for id in applicable)
-    assert REGISTRY["energy.matches-definition"].missing(subject) == "needs architecture mlp"
-    assert REGISTRY["architecture.transformer-signal-front"].missing(subject) == "needs architecture transformer"
+    assert REGISTRY["energy.matches-definition"].not_applicable_reason(subject) == "needs architecture mlp"
+    assert (
+        REGISTRY["architecture.transformer-signal-front"].not_applicable_reason(subject)
+        == "needs architecture transformer"
+    )
     problem = ArchitectureProblem(**FIXED["transformer"])
     assert subject.refuses(problem) == "architecture='transformer' is not claimed (claimed: cnn)"
 
@@ -95,7 +98,7 @@ def test_nothing_judged_is_not_green():
 
     few = Profile(name="few", examples=3, groups=1, shapes=4, minimum=1, shrink=False)
     law = REGISTRY["architecture.transformer-claimed-equilibrium-is-stationary"]
-    evidence = judge(law, subject_of(Undecided), few, 1, 0)
+    evidence = judge_group(law, subject_of(Undecided), few, 1, 0)
     assert (evidence.outcome, evidence.examples) == ("inconclusive", 0)
     assert evidence.message == "the solver did not claim convergence"
 
@@ -154,8 +157,8 @@ def test_a_certificate_encloses_the_distance_of_a_linear_cnn():
     for share in (0.0, 0.5, 0.9):
         there = [a + share * (b - a) for a, b in zip(start, z, strict=True)]
         gap = oracle.energy(network, x, y, there)[0] - least
-        assert gap <= certify(network, x, y, there).gap
-        assert certify(network, x, y, there).gap <= 50 * gap
+        assert gap <= certify(network, x, y, there).gap_bound
+        assert certify(network, x, y, there).gap_bound <= 50 * gap
 
 
 def test_hessian_products_are_symmetric_and_see_the_identity():

@@ -191,13 +191,13 @@ def fixed_problems(law):
     named = [p for p in d.parameterisations if p != "general"]
     for i, c in enumerate(chosen[: 1 if d.large else 6]):
 
-        def turn(values, i=i):
+        def pick(values, i=i):
             return values[i % len(values)]
 
         yield c.problem(
-            parameterisation=turn(named), weight_law=turn(d.weight_laws),
-            weight_scale=turn(d.weight_scales[:2]), data_law=turn(d.data_laws), data_scale=turn(d.data_scales),
-            output_precision=turn(d.output_precisions), output_multiplier=turn(d.output_multipliers), seed=i,
+            parameterisation=pick(named), weight_law=pick(d.weight_laws),
+            weight_scale=pick(d.weight_scales[:2]), data_law=pick(d.data_laws), data_scale=pick(d.data_scales),
+            output_precision=pick(d.output_precisions), output_multiplier=pick(d.output_multipliers), seed=i,
             steps=min(max(d.steps[0], 3), d.steps[1]), step_size=0.05,
         )  # fmt: skip
 

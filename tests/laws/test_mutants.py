@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pcbench.properties import judge
+from pcbench.properties import judge_group
 
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.laws import REGISTRY
@@ -44,7 +44,7 @@ def test_mutant_dies_by_its_law(name):
     mutant = MUTANTS[name]
     law = REGISTRY[mutant.expected[0]]
     law = replace(law, domain=replace(law.domain, **mutant.corner))
-    evidence = judge(law, subject_of(mutant.factory), QUICK, SEED, 0)
+    evidence = judge_group(law, subject_of(mutant.factory), QUICK, SEED, 0)
     assert evidence.outcome == "fail", f"{mutant.description} {law.id}: {evidence.outcome}"
 
 
@@ -52,7 +52,7 @@ def test_mutant_dies_by_its_law(name):
 def test_correct_variant_lives(name, capsys):
     """A law raises a false alarm on a correct implementation, or a declared convention is not undone."""
     subject = subject_of(ODD[name].factory)
-    outcomes = {law: judge(REGISTRY[law], subject, FEW, SEED, 0) for law in HANDFUL}
+    outcomes = {law: judge_group(REGISTRY[law], subject, FEW, SEED, 0) for law in HANDFUL}
     assert {law: e.message for law, e in outcomes.items() if e.outcome in ("fail", "error", "timeout")} == {}
     assert sum(e.examples for e in outcomes.values()) >= FEW.examples
 
@@ -73,7 +73,7 @@ def test_the_untouched_are_found_by_the_methods_they_change():
     assert changed(ODD["prints"].factory) is None  # no subclass at all
 
     called: set[str] = set()
-    judge(REGISTRY["energy.matches-definition"], subject_of(program["tracing_class"](called)), FEW, SEED, 0)
+    judge_group(REGISTRY["energy.matches-definition"], subject_of(program["tracing_class"](called)), FEW, SEED, 0)
     assert {"energy", "layer_energies", "_energy_term", "_prediction", "_scaling"} <= called
     assert not called & {"infer", "_step", "_weight_gradient", "equilibrium"}
 
@@ -119,7 +119,7 @@ def test_the_control_passes_quickly():
     """The base of the mutants is wrong itself, so their deaths prove nothing."""
     judged = 0
     for control in (NumpyPCN, PlainArchitectures):
-        outcomes = [judge(REGISTRY[law], subject_of(control), FEW, SEED, 0).outcome for law in HANDFUL]
+        outcomes = [judge_group(REGISTRY[law], subject_of(control), FEW, SEED, 0).outcome for law in HANDFUL]
         assert set(outcomes) <= {"pass", "not-applicable"}
         judged += outcomes.count("pass")
     assert judged >= len(HANDFUL) - 3  # what only some implementations offer

@@ -18,7 +18,7 @@ from pcbench.errors import UsageError
 from pcbench.laws import law_set_hash
 from pcbench.leaderboard import cases, conformance, measure, session, summary
 from pcbench.leaderboard.outcome import Board, Entrant, Point, Row, Solved, interval
-from pcbench.leaderboard.quality import first_within, quality
+from pcbench.leaderboard.quality import certify_activities, first_index_within
 from pcbench.output.display import Silent
 from pcbench.output.table import read_rows
 from pcbench.problem.mlp import Problem
@@ -88,11 +88,11 @@ class Diverges(NumpyPCN):
 
 
 def measured(implementations, problem=SHALLOW, plan=PLAN, seed=1, fraction=0.8):
-    (case,) = cases.cases({"one": problem}, (problem.dtype,), fraction)
+    (case,) = cases.make_cases({"one": problem}, (problem.dtype,), fraction)
     subjects = {name: Subject(InProcess(i)) for name, i in implementations.items()}
     rows = {n: Row(case="one", dtype=problem.dtype, implementation=n, batch=problem.batch) for n in implementations}
     saved = []
-    order = measure.measure(
+    order = measure.measure_case(
         case, subjects, rows, plan, Random(seed), display=Silent(), save=lambda: saved.append(1)
     )  # fmt: skip
     assert saved
@@ -104,7 +104,7 @@ def measured(implementations, problem=SHALLOW, plan=PLAN, seed=1, fraction=0.8):
 
 def test_the_stable_step_size_is_two_over_the_largest_eigenvalue():
     """If this fails, implementations descend at another fraction of the stable step size than the table says."""
-    (case,) = cases.cases({"one": SHALLOW}, ("float64",), 0.25)
+    (case,) = cases.make_cases({"one": SHALLOW}, ("float64",), 0.25)
     assert case.threshold == pytest.approx(2 / (1 + squared_gain()), rel=1e-12)
     assert case.problem.step_size == pytest.approx(0.5 / (1 + squared_gain()), rel=1e-12)
     gelu = SHALLOW.replace(activation="gelu", loss="mse").network()
@@ -116,12 +116,12 @@ def test_the_stable_step_size_is_two_over_the_largest_eigenvalue():
 def test_every_default_problem_descends_and_begins_above_the_loosest_gap():
     """If this fails, a default problem diverges, or is at equilibrium before inference begins."""
     for problems, dtypes in ((cases.QUICK, ("float64",)), (cases.PROBLEMS, ("float32",))):
-        for case in cases.cases(problems, dtypes, 0.8):
+        for case in cases.make_cases(problems, dtypes, 0.8):
             network, x, y = case.arrays
             z = NumpyPCN().infer(network, x, y, 256, case.problem.step_size).activities
-            begins, ends = quality(case, case.start(), 0.0), quality(case, list(z), 0.0)
-            assert begins.residual > 2e-3, case.name
-            assert ends.residual < 0.5 * begins.residual, case.name
+            begins, ends = certify_activities(case, case.start(), 0.0), certify_activities(case, list(z), 0.0)
+            assert begins.relative_residual > 2e-3, case.name
+            assert ends.relative_residual < 0.5 * begins.relative_residual, case.name
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,12 @@ def test_every_default_problem_descends_and_begins_above_the_loosest_gap():
 def test_cases_that_mean_nothing_are_refused(fraction, dtypes, said):
     """If this fails, a step size at the threshold is measured, where nothing converges."""
     with pytest.raises(UsageError, match=said):
-        cases.cases({"one": SHALLOW}, dtypes, fraction)
+        cases.make_cases({"one": SHALLOW}, dtypes, fraction)
 
 
 def test_equal_sizes_get_names_of_their_own():
     """If this fails, two problems fall together into one row."""
-    found = cases.named(["D=3,N=5,L=2,K=1,B=4,seed=1", "D=3,N=5,L=2,K=1,B=4,seed=2"])
+    found = cases.name_problems(["D=3,N=5,L=2,K=1,B=4,seed=1", "D=3,N=5,L=2,K=1,B=4,seed=2"])
     assert list(found) == ["linear-N5-L2", "linear-N5-L2'"]
     assert [p.seed for p in found.values()] == [1, 2]
 
@@ -202,7 +202,7 @@ def test_the_solver_is_certified_by_the_harness():
     assert honest.gap < 1e-12
     assert believed.gap == pytest.approx(squared_gain(), rel=1e-9)
     assert len(honest.seconds) == 3
-    board = made_board([rows["believed"]])
+    board = make_board([rows["believed"]])
     assert any(cell.startswith("not there (") for cell in summary.cells(board, rows["believed"]))
 
 
@@ -217,24 +217,24 @@ def test_single_precision_is_certified_as_what_it_is():
 def test_a_nonlinear_network_has_a_residual_first_and_a_certificate_in_the_end():
     """If this fails, curvature is estimated where nobody asks, or a tanh network is never certified."""
     problem = Problem(input_dim=4, width=12, depth=3, output_dim=2, batch=3, activation="tanh", residual=True, seed=5)
-    (case,) = cases.cases({"one": problem}, ("float64",), 0.8)
-    begin = quality(case, case.start(), 1e-9)
-    assert begin.gap is None
-    assert begin.residual > 1e-9
+    (case,) = cases.make_cases({"one": problem}, ("float64",), 0.8)
+    begin = certify_activities(case, case.start(), 1e-9)
+    assert begin.relative_gap_bound is None
+    assert begin.relative_residual > 1e-9
     network, x, y = case.arrays
-    end = quality(case, list(NumpyPCN().equilibrium(network, x, y).activities))
-    assert end.gap is not None
-    assert end.within(1e-8)
-    assert end.gap >= end.residual  # m is at most 1/2 of an eigenvalue near 1
+    end = certify_activities(case, list(NumpyPCN().equilibrium(network, x, y).activities))
+    assert end.relative_gap_bound is not None
+    assert end.is_within(1e-8)
+    assert end.relative_gap_bound >= end.relative_residual  # m is at most 1/2 of an eigenvalue near 1
 
 
 def test_activities_that_are_not_finite_have_no_quality():
     """If this fails, NaN counts as equilibrium."""
-    (case,) = cases.cases({"one": SHALLOW}, ("float64",), 0.8)
-    found = quality(case, [np.full((4, 5), np.nan)])
-    assert found.gap is None
-    assert found.residual == math.inf
-    assert not found.within(1.0)
+    (case,) = cases.make_cases({"one": SHALLOW}, ("float64",), 0.8)
+    found = certify_activities(case, [np.full((4, 5), np.nan)])
+    assert found.relative_gap_bound is None
+    assert found.relative_residual == math.inf
+    assert not found.is_within(1.0)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_activities_that_are_not_finite_have_no_quality():
 )
 def test_a_gap_that_is_lost_again_is_no_arrival(gaps, arrives):
     """If this fails, an iterate that passes by the equilibrium counts as having reached it."""
-    assert first_within([2**k for k in range(len(gaps))], gaps, 1e-2) == arrives
+    assert first_index_within([2**k for k in range(len(gaps))], gaps, 1e-2) == arrives
 
 
 # ---- rounds ----------------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def test_the_order_is_drawn_anew_in_every_round_and_by_the_seed_alone():
     """If this fails, runs are not interleaved, or cannot be repeated."""
     log = []
 
-    def logging(name):
+    def log_call(name):
         class Logged(NumpyPCN):
             def infer(self, network, input, target, steps, step_size, start=None):
                 log.append(name)
@@ -263,7 +263,7 @@ def test_the_order_is_drawn_anew_in_every_round_and_by_the_seed_alone():
 
     names = "abcd"
     plan = replace(PLAN, rounds=8)
-    _, order = measured({n: logging(n) for n in names}, plan=plan, seed=5)
+    _, order = measured({n: log_call(n) for n in names}, plan=plan, seed=5)
     assert all(sorted(drawn) == list(names) for drawn in order)
     assert len(order) == 9
     assert len({tuple(drawn) for drawn in order}) > 3
@@ -476,7 +476,7 @@ def test_wrong_code_is_withheld_by_the_laws_themselves(place):
     """If this fails, an implementation that takes every step twice is praised for its speed."""
     laws = ("energy.matches-definition", "inference.trajectory-follows-definition")
     entrants = session.parse(["numpy", "mine.py:Twice"])
-    board = session.run(entrants, settings(problems={"shallow": SHALLOW}, laws=laws), place, Silent())
+    board = session.run_leaderboard(entrants, settings(problems={"shallow": SHALLOW}, laws=laws), place, Silent())
     rows = {row.implementation: row for row in board.rows}
     assert rows["numpy"].outcome == "measured"
     assert rows["twice"].outcome == "withheld"
@@ -495,7 +495,7 @@ def test_wrong_code_is_withheld_by_the_laws_themselves(place):
 def test_a_process_that_ends_costs_its_row_alone(place, all_conform):
     """If this fails, a crash stops the run, or the implementation is not started anew for the next problem."""
     entrants = session.parse(["mine.py:Exits", "numpy", "mine.py:Plain", "mine.py:Stillborn"])
-    board = session.run(entrants, settings(), place, Silent())
+    board = session.run_leaderboard(entrants, settings(), place, Silent())
     found = {(row.case, row.implementation): row for row in board.rows}
     assert found["deeper", "exits"].outcome == "error"
     assert "exit status 7" in found["deeper", "exits"].why
@@ -517,15 +517,15 @@ def test_a_process_that_ends_costs_its_row_alone(place, all_conform):
 
 def test_an_interrupt_keeps_what_was_measured(place, all_conform, monkeypatch):
     """If this fails, Ctrl-C after an hour leaves nothing."""
-    original = measure.measure
+    original = measure.measure_case
 
-    def interrupted(case, *rest, **more):
+    def interrupt(case, *rest, **more):
         if case.name == "shallow":
             raise KeyboardInterrupt
         return original(case, *rest, **more)
 
-    monkeypatch.setattr(measure, "measure_case", interrupted)
-    board = session.run(session.parse(["numpy"]), settings(), place, Silent())
+    monkeypatch.setattr(measure, "measure_case", interrupt)
+    board = session.run_leaderboard(session.parse(["numpy"]), settings(), place, Silent())
     assert board.exit_code == 130
     kept = Board.loads((place / "bench.json").read_text())
     assert kept == board
@@ -619,7 +619,7 @@ def test_the_help_lists_problems_and_exit_codes():
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 
-def made_board(rows, **changes):
+def make_board(rows, **changes):
     values = {"pcbench": "0", "command": "pcbench bench", "started": "2026-01-01T00:00:00+00:00", "seed": 1,
               "settings": settings().to_json()}  # fmt: skip
     return Board(**{**values, **changes}, rows=rows)
@@ -633,7 +633,7 @@ def test_a_board_comes_back_from_its_text_as_it_was():
         curve=[Point(steps=1, gap=None, residual=math.inf), Point(steps=2, gap=1e-3, residual=1e-3, seconds=[0.25])],
         equilibrium=Solved(outcome="converged", gap=None, residual=math.inf, evaluations=7, seconds=[1.0]),
     )  # fmt: skip
-    board = made_board([row])
+    board = make_board([row])
     text = board.dumps()
     json.loads(text, parse_constant=lambda word: pytest.fail(word))
     assert Board.loads(text) == board
@@ -654,7 +654,7 @@ def test_a_board_comes_back_from_its_text_as_it_was():
 def test_the_exit_code_says_what_was_lost(outcomes, code):
     """If this fails, a pipeline cannot tell a complete table from one with holes."""
     rows = [Row(case="c", dtype="float64", implementation=str(k), batch=1, outcome=o) for k, o in enumerate(outcomes)]
-    board = made_board(rows)
+    board = make_board(rows)
     assert board.exit_code == code
     board.partial = "interrupted"
     assert board.exit_code == 130

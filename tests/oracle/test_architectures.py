@@ -9,8 +9,8 @@ import pytest
 
 from pcbench.adapters.reference_architectures import implementation
 from pcbench.oracle import architectures as oracle
-from pcbench.oracle.running_error import Rounded, gradients, joined
-from pcbench.problem.architecture import leaves, rebuilt
+from pcbench.oracle.running_error import Rounded, concatenate, reverse_gradients
+from pcbench.problem.architecture import leaves, rebuild
 from pcbench.problem.architectures import ArchitectureProblem
 from pcbench.worker.client import InProcess
 from pcbench.worker.subject import Subject
@@ -69,13 +69,13 @@ def test_gradients_are_derivatives_of_the_energy(problem):
     along = directions(weights, 2)
 
     def energy(moved):
-        return oracle.energy(network.with_parameters(rebuilt(network.parameters, moved)), x, y, z)[0]
+        return oracle.energy(network.with_parameters(rebuild(network.parameters, moved)), x, y, z)[0]
 
     found, _ = oracle.weight_gradients(network, x, y, z)
     assert inner(found, along) == pytest.approx(difference(energy, weights, along), rel=1e-8)
 
     def loss(moved):
-        moved = network.with_parameters(rebuilt(network.parameters, moved))
+        moved = network.with_parameters(rebuild(network.parameters, moved))
         return network.precision * oracle.sample_loss(moved, y, oracle.feedforward(moved, x)[-1]).value.mean()
 
     found, _ = oracle.backpropagation(network, x, y)
@@ -87,13 +87,13 @@ def test_error_gradients_are_derivatives_in_error_space(problem):
     """If this fails, certificates of equilibrium are given for points that are none."""
     network, x, y, z = case(problem)
     errors = [e.value for e in oracle.prediction_errors(network, x, z)]
-    again = oracle.perturbed(network, x, [Rounded.exact(e) for e in errors])
+    again = oracle.forward_with_errors(network, x, [Rounded.exact(e) for e in errors])
     for a, b in zip(again[:-1], z, strict=True):
         np.testing.assert_allclose(a.value, b, atol=1e-12)
     along = directions(errors, 3)
 
     def energy(moved):
-        output = oracle.perturbed(network, x, [Rounded.exact(e) for e in moved])[-1]
+        output = oracle.forward_with_errors(network, x, [Rounded.exact(e) for e in moved])[-1]
         return 0.5 * inner(moved, moved) + network.precision * oracle.sample_loss(network, y, output).value.sum()
 
     found, _ = oracle.error_gradients(network, x, y, errors)
@@ -121,7 +121,7 @@ def test_bounds_of_float32_are_those_of_float32(problem):
     """If this fails, a correct float32 implementation is held to the rounding of float64."""
     network, x, y, z = case(problem)
     narrow = network.with_parameters(
-        rebuilt(network.parameters, [w.astype(np.float32) for w in leaves(network.parameters)])
+        rebuild(network.parameters, [w.astype(np.float32) for w in leaves(network.parameters)])
     )
     assert narrow.dtype == np.float32
     fine, coarse = oracle.energy(network, x, y, z)[1], oracle.energy(narrow, x, y, z)[1]
@@ -137,7 +137,7 @@ OPERATIONS = {
     "dot": lambda a, b: [a.dot(b.moved(lambda z: np.swapaxes(z, -1, -2), lambda z: np.swapaxes(z, -1, -2)))],
     "softmax": lambda a, b: [a.softmax(np.tri(3, 4, 1, dtype=bool)).product(b)],
     "normalised": lambda a, b: [a.normalised(1e-2).product(b)],
-    "square": lambda a, b: [joined([a, b]).half_square(), a.times(2.0)],
+    "square": lambda a, b: [concatenate([a, b]).half_square(), a.times(2.0)],
 }
 
 
@@ -152,20 +152,20 @@ def test_operations_send_derivatives_back(operation):
         return sum(float(r.value.sum()) for r in operation(*(Rounded.exact(v) for v in values)))
 
     exact = [Rounded.exact(a) for a in arrays]
-    pairs = gradients(operation(*exact), exact)
+    pairs = reverse_gradients(operation(*exact), exact)
     assert inner([d for d, _ in pairs], along) == pytest.approx(difference(total, arrays, along), rel=1e-8)
     # the bound of a derivative holds for operands that are off: every entry, between two nearby points
     near = [Rounded(a * (1 + 1e-9), np.abs(a) * 1e-9) for a in arrays]
     if operation is OPERATIONS["through"]:
         near[1] = exact[1]  # weights are given, not computed
-    for (d, _), (moved, bound) in zip(pairs, gradients(operation(*near), near), strict=True):
+    for (d, _), (moved, bound) in zip(pairs, reverse_gradients(operation(*near), near), strict=True):
         assert np.all(np.abs(d - moved) <= 1.05 * bound + 1e-15)
 
 
 def test_an_operand_that_plays_no_part_has_no_gradient():
     """If this fails, layers without parameters shift the gradients of those after them."""
     a, b = (Rounded.exact(np.ones(3)) for _ in range(2))
-    (found, _), (none, _) = gradients([a.times(3.0)], [a, b])
+    (found, _), (none, _) = reverse_gradients([a.times(3.0)], [a, b])
     assert found.tolist() == [3, 3, 3]
     assert none.tolist() == [0, 0, 0]
 
@@ -173,7 +173,7 @@ def test_an_operand_that_plays_no_part_has_no_gradient():
 def test_a_kink_widens_the_bound():
     """If this fails, relu's derivative is demanded to be right where rounding decides on which side of 0 it is."""
     z = Rounded(np.array([1e-12, 1.0]), np.array([1e-9, 1e-9]))
-    ((_, bound),) = gradients([z.activated("relu")], [z])
+    ((_, bound),) = reverse_gradients([z.activate("relu")], [z])
     assert bound[0] >= 1
     assert bound[1] < 1e-12
 

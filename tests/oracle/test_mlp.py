@@ -110,13 +110,13 @@ def test_gradients_by_finite_differences(activation, placement, loss, residual):
     dW = [random.standard_normal(w.shape) for w in n.weights]
     dz = [random.standard_normal(a.shape) for a in z]
 
-    def along(t):
+    def energy_along(t):
         m = n.with_weights([w + t * d for w, d in zip(n.weights, dW, strict=True)])
         return oracle.energy(m, x, y, [a + t * d for a, d in zip(z, dz, strict=True)])
 
     slope = sum(np.sum(g * d) for g, d in zip(oracle.weight_gradients(n, x, y, z), dW, strict=True))
     slope += sum(np.sum(g * d) for g, d in zip(oracle.activity_gradients(n, x, y, z), dz, strict=True)) / len(x)
-    assert (along(h) - along(-h)) / (2 * h) == pytest.approx(slope, rel=1e-6, abs=1e-7)
+    assert (energy_along(h) - energy_along(-h)) / (2 * h) == pytest.approx(slope, rel=1e-6, abs=1e-7)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -185,16 +185,17 @@ def test_envelope(loss, placement):
     """If this fails, E4 does not hold: at equilibrium the total derivative of F* is the partial one."""
     n, x, y, _ = arrays_of(problem("tanh", placement, loss, residual=True, depth=3, output_multiplier=1.0))
 
-    def settled(m):
+    def equilibrium_values(m):
         z = oracle.infer(m, x, y, 1500, 0.1)
         assert max(np.abs(g).max() for g in oracle.activity_gradients(m, x, y, z)) < 1e-12
         return oracle.energy(m, x, y, z), oracle.weight_gradients(m, x, y, z)
 
     random, h = np.random.default_rng(1), 1e-4
     directions = [random.standard_normal(w.shape) for w in n.weights]
-    _, gradients = settled(n)
+    _, gradients = equilibrium_values(n)
     above, below = (
-        settled(n.with_weights([w + s * h * d for w, d in zip(n.weights, directions, strict=True)]))[0] for s in (1, -1)
+        equilibrium_values(n.with_weights([w + s * h * d for w, d in zip(n.weights, directions, strict=True)]))[0]
+        for s in (1, -1)
     )
     slope = sum(np.sum(g * d) for g, d in zip(gradients, directions, strict=True))
     assert (above - below) / (2 * h) == pytest.approx(slope, rel=1e-6)

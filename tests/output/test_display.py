@@ -24,13 +24,13 @@ def use(display):
     display.note("before anything")
     display.stage("first")
     display.progress(1, 3, "laws")
-    display.running(0, "here")
-    display.running(1, "there")
-    display.running(1, "")
+    display.show_current(0, "here")
+    display.show_current(1, "there")
+    display.show_current(1, "")
     display.detail("one of three")
     display.note("it is bad " * 12, "bold red")
     display.stage("second")
-    display.running(0, "elsewhere")
+    display.show_current(0, "elsewhere")
     display.finished()
     display.progress(2, 2)
     display.finished()
@@ -81,8 +81,8 @@ def test_nothing_is_left_of_a_bar():
     stream, console = made(terminal=True)
     display = choose(console)
     display.progress(1, 2, "laws")
-    display.running(0, "here")
-    display.finished()
+    display.show_current(0, "here")
+    display.close()
     after = stream.getvalue().rpartition("here")[2]
     assert after.count("\x1b[2K") >= 2, "the lines of the bar and of what was running are erased"
 
@@ -108,7 +108,7 @@ def test_times_are_those_of_the_stage(monkeypatch):
     assert "0:00" in figures()
     assert "left" not in figures()
     assert "60/100" not in figures()
-    display.finished()
+    display.close()
 
 
 def test_narrow_terminals_lose_no_figure():
@@ -117,7 +117,7 @@ def test_narrow_terminals_lose_no_figure():
     display = choose(console)
     counts = "15 pass, 3 not-applicable, 2 expected-failure, 1 fail"
     display.progress(21, 60, counts)
-    display.finished()
+    display.close()
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
     for word in ("21/60", "15", "not-applicable", "expected-failure", "fail"):
         assert word in text
@@ -131,9 +131,9 @@ def test_text_from_elsewhere_is_shown_as_it_is(terminal):
     display.note(NASTY)
     display.note(NASTY, "bold")
     display.detail(NASTY)
-    display.running(0, NASTY)
+    display.show_current(0, NASTY)
     display.progress(1, 2, NASTY)
-    display.finished()
+    display.close()
     assert "\x1b[31m" not in stream.getvalue()
     assert "\x00" not in stream.getvalue()
     assert "[bold]x[/bold] :smile:" in stream.getvalue()

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pcbench.properties import judge, property_test
-from pcbench.properties import replay as replay_law
-from pcbench.properties.judge import PATIENCE, describe
+from pcbench.properties import judge_group, property_test
+from pcbench.properties import measure_problem as replay_law
+from pcbench.properties.judge import MOST_INCONCLUSIVE, describe
 from pcbench.properties.mlp import configurations
-from pcbench.properties.reduce import ATTEMPTS, reduce
+from pcbench.properties.reduce import ATTEMPTS, reduce_problem
 
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.conformance.session import unfit_problems
@@ -36,19 +36,21 @@ def law_of(measure, **changes):
     """A law that measures what a function of the problem says, and the problems it was asked about."""
     seen = []
 
-    def counted(subject, problem):
+    def count_measurement(subject, problem):
         seen.append(problem)
         return measure(problem)
 
-    return Law(id="test.law", statement="S", citation="C", failing_means="M", measure=counted, **changes), seen
+    return Law(
+        id="test.law", statement="S", citation="C", failing_means="M", measure=count_measurement, **changes
+    ), seen
 
 
 def run(measure, group=0, profile=PROFILE, seed=1, **changes):
     law, seen = law_of(measure, **changes)
-    return judge(law, subject(), profile, seed, group), seen
+    return judge_group(law, subject(), profile, seed, group), seen
 
 
-def raising(error):
+def raiser(error):
     def measure(problem):
         raise error
 
@@ -96,13 +98,13 @@ def test_a_given_problem_is_measured_before_any_is_drawn():
     """If this fails, a known failure that few problems show is taken for one that is gone, or its problem for many."""
     given = Problem(input_dim=2, width=2, depth=3, output_dim=1, batch=1, seed=987654321)
     law, seen = law_of(lambda p: BROKEN if p.seed == given.seed else HOLDS)
-    evidence = judge(law, subject(compiled=False), replace(PROFILE, shrink=False), 1, 0, given)
+    evidence = judge_group(law, subject(compiled=False), replace(PROFILE, shrink=False), 1, 0, given)
     assert (evidence.outcome, evidence.failure.problem, len(seen)) == ("fail", given.line(), 1)
     law, seen = law_of(lambda p: HOLDS)
-    assert judge(law, subject(compiled=False), PROFILE, 1, 0, given).examples == 8
+    assert judge_group(law, subject(compiled=False), PROFILE, 1, 0, given).examples == 8
     assert (seen[0], len(seen)) == (given, 8)
     law, seen = law_of(lambda p: HOLDS)
-    judge(law, subject(compiled=False), PROFILE, 1, 1, given)
+    judge_group(law, subject(compiled=False), PROFILE, 1, 1, given)
     assert given not in seen
 
 
@@ -128,7 +130,7 @@ def test_an_infinite_or_undefined_error_fails():
 
 def test_a_broken_contract_fails_with_its_sentence():
     """If this fails, a malformed answer is an error without a law, or passes."""
-    evidence, _ = run(raising(ContractError("predict returned shape (2,): needed (2, 1)")))
+    evidence, _ = run(raiser(ContractError("predict returned shape (2,): needed (2, 1)")))
     assert (evidence.outcome, evidence.message) == ("fail", "predict returned shape (2,): needed (2, 1)")
     assert evidence.failure.margin == float("inf")
 
@@ -143,7 +145,7 @@ def test_a_broken_contract_fails_with_its_sentence():
 )
 def test_errors_stop_a_law_after_one_call(error, outcome, start, stderr):
     """If this fails, shrinking restarts a crashing implementation dozens of times, or its cause is lost."""
-    evidence, seen = run(raising(error))
+    evidence, seen = run(raiser(error))
     assert evidence.outcome == outcome
     assert evidence.message.startswith(start)
     assert evidence.failure.problem == seen[0].line()
@@ -154,7 +156,7 @@ def test_errors_stop_a_law_after_one_call(error, outcome, start, stderr):
 
 def test_an_error_after_examples_that_held():
     """If this fails, examples before a crash are lost, or the crash is."""
-    evidence, seen = run(lambda p: HOLDS if p.depth < 3 else raising(WorkerTimeoutError("late"))(p))
+    evidence, seen = run(lambda p: HOLDS if p.depth < 3 else raiser(WorkerTimeoutError("late"))(p))
     assert evidence.outcome == "timeout"
     assert evidence.examples == len(seen) - 1
     assert sum(p.depth >= 3 for p in seen) == 1
@@ -166,7 +168,7 @@ def test_an_error_while_a_failure_is_made_smaller_does_not_take_it_back():
 
     def measure(problem):
         state["calls"] += 1
-        return BROKEN if state["calls"] == 1 else raising(AdapterError("predict raised KeyError: 'W'"))(problem)
+        return BROKEN if state["calls"] == 1 else raiser(AdapterError("predict raised KeyError: 'W'"))(problem)
 
     evidence, seen = run(measure)
     assert (evidence.outcome, evidence.failure.margin) == ("fail", 3.0)
@@ -179,7 +181,7 @@ def test_inconclusive():
     evidence, seen = run(lambda p: Measurement(error=9.0, allowance=1.0, inconclusive=f"reason {p.residual}"))
     assert (evidence.outcome, evidence.examples) == ("inconclusive", 0)
     assert evidence.inconclusive == len(seen) == sum(evidence.why.values())
-    assert PATIENCE * 7 <= len(seen) <= PATIENCE * 7 + 1
+    assert MOST_INCONCLUSIVE * 7 <= len(seen) <= MOST_INCONCLUSIVE * 7 + 1
     assert set(evidence.why) == {"reason True", "reason False"}
     assert evidence.message == "reason False; reason True"
 
@@ -195,7 +197,7 @@ def test_only_examples_that_decide_are_counted():
 
 def test_a_theory_that_refuses_decides_nothing():
     """If this fails, an implementation fails because a closed form does not describe its activities."""
-    evidence, _ = run(raising(TheoryError("no such thing")))
+    evidence, _ = run(raiser(TheoryError("no such thing")))
     assert evidence.outcome == "inconclusive"
     assert list(evidence.why) == ["no closed form: no such thing"]
 
@@ -232,7 +234,7 @@ def test_where_the_dtype_ends_nan_decides_nothing(id):
 def test_a_bug_in_a_law_is_not_blamed_on_the_implementation():
     """If this fails, a mistake of pcbench's own becomes somebody else's failure."""
     with pytest.raises(ZeroDivisionError):
-        run(raising(ZeroDivisionError()))
+        run(raiser(ZeroDivisionError()))
 
 
 def test_flaky_implementations_fail():
@@ -300,7 +302,8 @@ class SkipsForgotten(NumpyPCN):
 def test_a_real_defect_is_found_and_made_small():
     """If this fails, a defect in the third layer is reported on a network with many."""
     evidences = [
-        judge(REGISTRY["energy.matches-definition"], subject(SkipsForgotten()), PROFILE, 1, group) for group in (0, 1)
+        judge_group(REGISTRY["energy.matches-definition"], subject(SkipsForgotten()), PROFILE, 1, group)
+        for group in (0, 1)
     ]
     problems = [Problem.from_line(e.failure.problem) for e in evidences if e.failure]
     assert problems
@@ -312,7 +315,7 @@ def test_a_real_defect_is_found_and_made_small():
 @pytest.mark.parametrize("id", ["energy.matches-definition", "inference.trajectory-follows-definition"])
 def test_a_correct_implementation_passes_and_a_replay_agrees(id):
     """If this fails, the problem line of a report does not give the margin of the report."""
-    evidence = judge(REGISTRY[id], subject(), PROFILE, 2, 0)
+    evidence = judge_group(REGISTRY[id], subject(), PROFILE, 2, 0)
     assert evidence.outcome == "pass"
     again = replay_law(REGISTRY[id], subject(), Problem.from_line(evidence.worst.problem))
     assert again.margin == evidence.worst.margin
@@ -323,7 +326,7 @@ def test_reduce_stays_inside_the_domain_and_the_claims():
     law, seen = law_of(lambda p: BROKEN, domain=Domain(depth=(4, 64), activations=("relu",), output_dim=2, batch=2))
     start = Problem(input_dim=5, width=9, depth=7, output_dim=3, batch=4, activation="relu", loss="ce")
     claims = subject()
-    small, measurement = reduce(law, claims, start, lambda p: law.measure(claims, p))
+    small, measurement = reduce_problem(law, claims, start, lambda p: law.measure(claims, p))
     assert small.line() == "D=1,N=1,L=4,K=2,B=2,activation=relu,steps=1"
     assert measurement is BROKEN
     assert all(law.domain.admits(p) for p in seen)
@@ -334,8 +337,8 @@ def test_reduce_finds_nothing_smaller():
     """If this fails, a failure is replaced by one that is none."""
     law, _ = law_of(lambda p: HOLDS)
     start = Problem(input_dim=5, width=9, depth=7, output_dim=3, batch=4)
-    assert reduce(law, subject(), start, lambda p: HOLDS) is None
-    assert reduce(law, subject(), start, raising(AdapterError("another defect"))) is None
+    assert reduce_problem(law, subject(), start, lambda p: HOLDS) is None
+    assert reduce_problem(law, subject(), start, raiser(AdapterError("another defect"))) is None
 
 
 # ---- repeatable ---------------------------------------------------------------------------------------------------
@@ -346,7 +349,7 @@ def test_reduce_finds_nothing_smaller():
 def test_the_same_seed_gives_the_same_evidence(implementation, compiled):
     """If this fails, a report cannot be repeated from its seed."""
     law = REGISTRY["energy.matches-definition"]
-    first, second = (judge(law, subject(implementation(), compiled), PROFILE, 7, 0) for _ in range(2))
+    first, second = (judge_group(law, subject(implementation(), compiled), PROFILE, 7, 0) for _ in range(2))
     assert replace(first, seconds=0.0) == replace(second, seconds=0.0)
 
 
@@ -355,7 +358,7 @@ def test_groups_seeds_and_laws_draw_different_examples():
     seen = {}
     for name, group, seed in (("a", 0, 1), ("a", 1, 1), ("a", 0, 2), ("b", 0, 1)):
         law, problems = law_of(lambda p: HOLDS)
-        judge(replace(law, id=name), subject(compiled=False), PROFILE, seed, group)
+        judge_group(replace(law, id=name), subject(compiled=False), PROFILE, seed, group)
         seen[name, group, seed] = {p.seed for p in problems if p.seed > 1000}  # small ones are drawn on purpose
     names = list(seen)
     for i, a in enumerate(names):

@@ -54,7 +54,7 @@ def subject(capabilities):
 
 def judged(capabilities):
     """The laws that can be judged on an implementation that claims these."""
-    return [law for law in REGISTRY.values() if law.missing(subject(capabilities)) is None]
+    return [law for law in REGISTRY.values() if law.not_applicable_reason(subject(capabilities)) is None]
 
 
 @st.composite

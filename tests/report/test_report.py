@@ -48,7 +48,7 @@ def report(*verdicts, known=(), **header):
     return Report(header=RunHeader(**values), laws=laws, verdicts=verdicts, known=known)
 
 
-def shown(r, width=80):
+def render(r, width=80):
     stream = io.StringIO()
     print_report(r, Console(width=width, file=stream, highlight=False))
     return stream.getvalue()
@@ -91,7 +91,7 @@ def test_a_partial_report_is_never_green():
     r = report(verdict("a"), verdict("b", "not-run"), partial="interrupted")
     assert r.exit_code == 130
     assert "partial: interrupted" in r.conclusion
-    assert "partial" in shown(r)
+    assert "partial" in render(r)
 
 
 def test_a_blocked_law_counts_unless_the_known_failures_account_for_it():
@@ -192,7 +192,7 @@ def test_junit_counts_match_its_elements_and_nasty_text_is_well_formed():
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_table_fits_and_every_failure_is_explained(width):
     """Breaks if the table is cut off, or a failure lacks what a reader needs to act on it."""
-    text = shown(EVERYTHING, width)
+    text = render(EVERYTHING, width)
     lines = text.splitlines()
     free = ("problem", "replay", "command")
     assert all(len(line) <= width for line in lines if line.split()[:1] and line.split()[0] not in free)
@@ -213,7 +213,7 @@ def test_the_table_fits_and_every_failure_is_explained(width):
 
 def test_markup_in_messages_is_printed_as_it_is():
     """Breaks if an implementation's message can vanish or restyle the report, as rich's markup would."""
-    text = shown(report(verdict("a", "error", message="shape [bold] and [/nothing] [3, 5]", stderr=NASTY)))
+    text = render(report(verdict("a", "error", message="shape [bold] and [/nothing] [3, 5]", stderr=NASTY)))
     assert "shape [bold] and [/nothing] [3, 5]" in text
     assert "\x1b" not in text
 

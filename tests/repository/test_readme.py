@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pcbench.properties import judge
+from pcbench.properties import judge_group
 
 from pcbench.cli.main import main
 from pcbench.laws import REGISTRY
@@ -148,7 +148,7 @@ def test_numbers_of_laws_are_generated(program, name):
 )
 def test_example_obeys(toy, subject_of, id):
     """The adapter that README.md tells people to start from is wrong."""
-    evidence = judge(REGISTRY[id], subject_of(load(str(toy))), FEW, 1, 0)
+    evidence = judge_group(REGISTRY[id], subject_of(load(str(toy))), FEW, 1, 0)
     assert (evidence.outcome, evidence.message) == ("pass", "")
     assert evidence.examples > 0
 
@@ -156,7 +156,7 @@ def test_example_obeys(toy, subject_of, id):
 def test_example_without_its_assert_breaks_the_law_that_is_said(toy, subject_of):
     """README.md shows a failure that no longer happens."""
     toy.write_text("".join(line for line in toy.read_text().splitlines(True) if "assert" not in line))
-    assert judge(REGISTRY[FLAT], subject_of(load(str(toy))), FEW, 1, 0).outcome == "fail"
+    assert judge_group(REGISTRY[FLAT], subject_of(load(str(toy))), FEW, 1, 0).outcome == "fail"
 
 
 # ---- the check itself ------------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def test_hessian_products_are_differences_of_the_gradient(problem: Problem):
     at = space(problem)
     direction = np.random.default_rng(0).standard_normal((problem.batch, (problem.depth - 1) * problem.width))
     parts = split(problem, direction)
-    up, down = (np.hstack(at.moved([s * d for d in parts]).gradient()) for s in (1e-6, -1e-6))
+    up, down = (np.hstack(at.displace([s * d for d in parts]).gradient()) for s in (1e-6, -1e-6))
     np.testing.assert_allclose(np.hstack(at.hessian_product(parts)), (up - down) / 2e-6, rtol=1e-6, atol=1e-6)
 
 
@@ -163,10 +163,10 @@ def test_smallest_curvature_of_a_large_network_takes_few_products():
 def test_linear_bounds_hold_for_any_activities(problem: Problem, distance: float):
     """Breaks if the rigorous bound is no bound, or vacuous: it must also be within the condition number of the gap."""
     network, x, y = problem.network(), problem.input(), problem.target()
-    best = theory.envelope(network, x, y)
+    best = theory.solve_envelope(network, x, y)
     optimum = theory.envelope_activities(network, x, y)
     z = [a + distance * (b - a) for a, b in zip(optimum, problem.activities(), strict=True)]
-    result = theory.certificate(network, x, y, z)
+    result = theory.certify(network, x, y, z)
     assert result.holds
     assert result.rigorous
     assert result.gap_bound is not None
@@ -187,7 +187,7 @@ def test_linear_bound_is_attained():
     network, x, y = problem.network(), problem.input(), problem.target()
     unseen = np.linalg.svd(network.weights[1])[2][-1]
     z = [theory.equilibrium_activities(network, x, y)[0] + unseen[None, :]]
-    result = theory.certificate(network, x, y, z)
+    result = theory.certify(network, x, y, z)
     assert result.mean_gap_bound == pytest.approx(0.5, rel=1e-12)
     assert oracle.energy(network, x, y, z) - theory.equilibrium_energy(network, x, y) == pytest.approx(0.5, rel=1e-12)
 
@@ -201,12 +201,12 @@ def test_local_bounds_hold_on_the_way_to_equilibrium(problem: Problem):
     """Breaks if the local certificate of a smooth network is exceeded by the gap to where descent ends."""
     network, x, y = problem.network(), problem.input(), problem.target()
     end = equilibrate(problem, 1500)
-    final = theory.certificate(network, x, y, end)
+    final = theory.certify(network, x, y, end)
     assert final.holds, final.reason
     assert final.mean_gap_bound < 1e-9
     for steps in (3, 30, 100):
         z = equilibrate(problem, steps)
-        result = theory.certificate(network, x, y, z)
+        result = theory.certify(network, x, y, z)
         assert result.holds, result.reason
         assert not result.rigorous
         assert result.gap_bound is not None
@@ -222,7 +222,7 @@ def test_negative_curvature_is_refused():
     x, y, z = np.zeros((1, 1)), np.array([[5.0]]), [np.zeros((1, 1))]
     # gelu'(0) = 1/2, gelu''(0) = 2/sqrt(2 pi): 1 + 1/4 - 5 * 0.7979 < 0
     curvature = 1.25 - 5 * 2 / math.sqrt(2 * math.pi)
-    result = theory.certificate(network, x, y, z)
+    result = theory.certify(network, x, y, z)
     assert not result.holds
     assert result.gap_bound is None
     assert result.mean_gap_bound == math.inf
@@ -244,13 +244,13 @@ def test_relu_is_certified_away_from_kinks_only(placement: str):
     y = oracle.predict(linear, x) + 0.1
     z = theory.equilibrium_activities(linear, x, y)
     near = [a + 1e-3 for a in z]
-    result = theory.certificate(network, x, y, near)
+    result = theory.certify(network, x, y, near)
     assert result.holds, result.reason
     assert result.gap_bound is not None
     gap = oracle.sample_energies(linear, x, y, near) - theory.equilibrium_energies(linear, x, y)
     assert np.all(gap <= result.gap_bound)
     far = [a - 0.999 * a for a in z]
-    refused = theory.certificate(network, x, y, far)
+    refused = theory.certify(network, x, y, far)
     assert not refused.holds
     assert "kink" in refused.reason
 
@@ -259,7 +259,7 @@ def test_relu_at_a_kink_is_refused():
     """Breaks if a unit that sits exactly on its kink is judged by a gradient norm."""
     problem = Problem(input_dim=2, width=3, depth=3, output_dim=1, batch=1, activation="relu", weight_law="zero")
     z = [np.zeros((1, 3)), np.zeros((1, 3))]
-    result = theory.certificate(problem.network(), problem.input(), problem.target(), z)
+    result = theory.certify(problem.network(), problem.input(), problem.target(), z)
     assert result.residual_norm[0] == 0.0
     assert not result.holds
     assert "6 relu units" in result.reason
@@ -272,8 +272,8 @@ def test_activities_that_are_not_finite_are_refused_and_wrong_shapes_raise():
     for bad in (np.nan, np.inf, 1e300):
         z = problem.activities()
         z[0][2, 1] = bad
-        result = theory.certificate(network, x, y, z)
+        result = theory.certify(network, x, y, z)
         assert not result.holds
         assert "not finite" in result.reason
     with pytest.raises(TheoryError, match="activities of shapes"):
-        theory.certificate(network, x, y, [z[0][:, :2] for z in [problem.activities()]])
+        theory.certify(network, x, y, [z[0][:, :2] for z in [problem.activities()]])

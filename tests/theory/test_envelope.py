@@ -42,7 +42,7 @@ def test_energy_is_attained_at_a_stationary_point(problem: Problem):
     The energy is convex, so the oracle's energy and gradient at the activities prove the minimum.
     """
     network, x, y = problem.network(), problem.input(), problem.target()
-    answer = theory.envelope(network, x, y)
+    answer = theory.solve_envelope(network, x, y)
     z = theory.envelope_activities(network, x, y)
     np.testing.assert_allclose(answer.energies, oracle.sample_energies(network, x, y, z), rtol=1e-11, atol=1e-14)
     scale = max(1.0, *(np.abs(a).max() for a in z)) * max(1.0, *(np.abs(w).max() for w in network.effective_weights()))
@@ -64,7 +64,7 @@ def test_energy_is_what_gradient_descent_on_activities_finds(problem: Problem):
         moved = [a - step * g for a, g in zip(look, oracle.activity_gradients(network, x, y, look), strict=True)]
         speed = [b - a for a, b in zip(z, moved, strict=True)]
         z = moved
-    answer = theory.envelope(network, x, y)
+    answer = theory.solve_envelope(network, x, y)
     np.testing.assert_allclose(answer.energies, oracle.sample_energies(network, x, y, z), rtol=1e-10)
     for ours, theirs in zip(theory.envelope_activities(network, x, y), z, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -75,7 +75,7 @@ def test_squared_error_gives_the_closed_form(problem: Problem):
     """Breaks if the two roads to F* differ where both apply."""
     problem = problem.replace(loss="mse")
     network, x, y = problem.network(), problem.input(), problem.target()
-    answer = theory.envelope(network, x, y)
+    answer = theory.solve_envelope(network, x, y)
     np.testing.assert_allclose(answer.energies, theory.equilibrium_energies(network, x, y), rtol=1e-12)
 
 
@@ -83,14 +83,14 @@ def test_squared_error_gives_the_closed_form(problem: Problem):
 def test_energy_lies_between_zero_and_the_feedforward_energy(problem: Problem):
     """Breaks if a sign in the envelope is wrong (L7)."""
     network, x, y = problem.network(), problem.input(), problem.target()
-    energy = theory.envelope(network, x, y).energy
+    energy = theory.solve_envelope(network, x, y).energy
     assert 0 <= energy <= problem.output_precision * oracle.loss(network, x, y) * (1 + 1e-13)
 
 
 def test_zero_weights_leave_the_loss():
     """Breaks if a singular M is inverted: without weights F* is the loss of uniform probabilities, log K."""
     problem = EXTREMES[0]
-    answer = theory.envelope(problem.network(), problem.input(), problem.target())
+    answer = theory.solve_envelope(problem.network(), problem.input(), problem.target())
     np.testing.assert_allclose(answer.energies, np.log(3), rtol=1e-15)
     assert not answer.shift.any()
 
@@ -100,10 +100,10 @@ def test_refusals():
     problem = CASES[0]
     network, x, y = problem.network(), problem.input(), problem.target()
     with pytest.raises(TheoryError, match="activation='tanh'"):
-        theory.envelope(problem.replace(activation="tanh").network(), x, y)
+        theory.solve_envelope(problem.replace(activation="tanh").network(), x, y)
     for bad in (2 * y, y - 1 / 3):
         with pytest.raises(TheoryError, match="probability distributions"):
-            theory.envelope(network, x, bad)
+            theory.solve_envelope(network, x, bad)
     huge = problem.replace(depth=4, parameterisation="sp", weight_scale=1e5)
     with pytest.raises(TheoryError, match="smaller weights"):
-        theory.envelope(huge.network(), huge.input(), huge.target())
+        theory.solve_envelope(huge.network(), huge.input(), huge.target())

@@ -12,7 +12,7 @@ from pcbench.problem.network import Network
 from pcbench.problem.parameterisation import Exponents
 
 
-def excess(network: Network) -> float:
+def trace_excess(network: Network) -> float:
     r"""\(\mathrm{tr}(S - I/\lambda)/K\) of one linear network."""
     return sum(float(np.sum(J * J)) for J in theory.output_jacobians(network)) / network.dims[-1]
 
@@ -35,7 +35,7 @@ def excess(network: Network) -> float:
 )
 def test_expected_excess_is_the_published_formula(name, residual, depth, width, gamma, variance, expected):
     """Breaks if a constant of W1 changes: literal numbers for every parameterisation."""
-    value = theory.expected_excess(
+    value = theory.expected_trace_excess(
         name, width=width, depth=depth, residual=residual, output_multiplier=gamma, variance=variance
     )
     assert value == pytest.approx(expected, rel=1e-13)
@@ -58,10 +58,10 @@ def test_expected_excess_is_the_mean_over_weights(name, residual, depth):
         output_multiplier=0.7,
         weight_scale=0.8,
     )
-    values = np.array([excess(problem.replace(seed=seed).network()) for seed in range(400)])
+    values = np.array([trace_excess(problem.replace(seed=seed).network()) for seed in range(400)])
     error = values.std() / np.sqrt(len(values))
     assert error < 0.1 * values.mean()
-    assert abs(values.mean() - theory.expected_excess_of(problem)) <= 4.5 * error
+    assert abs(values.mean() - theory.expected_trace_excess_of(problem)) <= 4.5 * error
 
 
 def test_expected_excess_refusals():
@@ -69,7 +69,7 @@ def test_expected_excess_refusals():
     problem = Problem(input_dim=2, width=6, depth=4, output_dim=3, batch=1)
     for change in ({"activation": "tanh"}, {"weight_law": "orthogonal"}):
         with pytest.raises(TheoryError, match="needed 'linear' and 'gaussian'"):
-            theory.expected_excess_of(problem.replace(**change))
+            theory.expected_trace_excess_of(problem.replace(**change))
     for sizes in ({"width": 0}, {"depth": 1}, {"variance": -1.0}, {"output_multiplier": 0.0}):
         with pytest.raises(TheoryError, match="needed width >= 1"):
-            theory.expected_excess("mupc", **{"width": 4, "depth": 3, "residual": True, **sizes})
+            theory.expected_trace_excess("mupc", **{"width": 4, "depth": 3, "residual": True, **sizes})

@@ -120,7 +120,7 @@ def test_scale_of_the_target_and_repetition_of_samples(residual):
 
 
 @functools.cache
-def trained(width, depth, residual, count, updates=6, base_rate=0.2):
+def train_networks(width, depth, residual, count, updates=6, base_rate=0.2):
     """Outputs of `count` networks of finite width under gradient descent with the oracle's backpropagation."""
     x, y = data(3, 4, 2, seed=3)
     rate = learning_rate("mupc", base_rate, width=width, depth=depth, residual=residual, output_multiplier=1.5)
@@ -153,7 +153,7 @@ def test_wide_networks_follow_the_curve(depth, residual):
 
     The mean of 32 networks of width 256 is within 5 standard errors everywhere, which are at most 5 % of the outputs.
     """
-    outputs, curve = trained(256, depth, residual, NETWORKS)
+    outputs, curve = train_networks(256, depth, residual, NETWORKS)
     error = outputs[:, 1:].std(axis=0) / np.sqrt(len(outputs))
     assert error.max() < 0.05 * np.abs(curve.outputs).max()
     assert np.all(np.abs(outputs[:, 1:].mean(axis=0) - curve.outputs[1:]) <= 5 * error)
@@ -167,7 +167,7 @@ def test_distance_from_the_curve_shrinks_as_one_over_root_width(residual):
     widths = (16, 64, 256)
     distances = []
     for width in widths:
-        outputs, curve = trained(width, 4, residual, NETWORKS)
+        outputs, curve = train_networks(width, 4, residual, NETWORKS)
         distances.append(np.sqrt(np.mean((outputs - curve.outputs) ** 2)))
     assert -0.7 < exponent(widths, distances)[0] < -0.35
 

@@ -72,7 +72,7 @@ def width_of_chatter(
 
 
 @functools.cache
-def minimised(problem: Problem, sweeps: int = 300) -> list[np.ndarray]:
+def coordinate_minimum(problem: Problem, sweeps: int = 300) -> list[np.ndarray]:
     """A minimum along every coordinate, found exactly, of a batch of one.
 
     On either side of a coordinate's kink the energy is convex: its minimum there is a root of the oracle's derivative
@@ -143,7 +143,7 @@ def test_one_unit_rests_at_its_kink():
     assert result.gap_bound[0] == 0.0
     assert result.at_kink[0].all()
     assert gradient_norm(network, x, y, [scalar(0.0)])[0] == 1.0
-    assert not theory.certificate(network, x, y, [scalar(0.0)]).holds
+    assert not theory.certify(network, x, y, [scalar(0.0)]).holds
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_gradient_of_a_piece(problem: Problem):
 def test_exact_coordinate_minima_are_certified(problem: Problem):
     """If this fails, a minimum found by coordinate descent is refused, or a bound is not above the truth near it."""
     network, x, y = problem.network(), problem.input(), problem.target()
-    z = minimised(problem)
+    z = coordinate_minimum(problem)
     lowest = oracle.sample_energies(network, x, y, z)[0]
     result = one_sided_residual(network, x, y, z, width_of_kink=0.0)
     assert result.residual[0] < 1e-8
@@ -328,7 +328,7 @@ def test_coordinate_minima_lie_on_kinks():
     """If this fails, the problems above test no kink: the gradient must raise its false alarm on most of them."""
     alarms = 0
     for problem in SOLVED:
-        network, x, y, z = problem.network(), problem.input(), problem.target(), minimised(problem)
+        network, x, y, z = problem.network(), problem.input(), problem.target(), coordinate_minimum(problem)
         at_kink = any(np.any(a == 0) for a in z)
         alarms += int(at_kink and gradient_norm(network, x, y, z)[0] > 0.01)
     assert alarms >= len(SOLVED) // 2
@@ -386,7 +386,7 @@ def test_away_from_kinks_it_is_the_certificate(placement: str):
     x = np.ones((5, 3))
     y = oracle.predict(network, x) + 1e-3 * draw.standard_normal((5, 2))
     z = [a + 1e-3 * draw.standard_normal(a.shape) for a in oracle.feedforward(network, x)]
-    smooth = theory.certificate(network, x, y, z)
+    smooth = theory.certify(network, x, y, z)
     result = one_sided_residual(network, x, y, z, width_of_kink=1e-3)
     assert smooth.holds
     assert result.holds

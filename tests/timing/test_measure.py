@@ -16,13 +16,13 @@ from pcbench.adapters.register import KNOWN
 from pcbench.errors import AdapterError, UsageError, WorkerTimeoutError
 from pcbench.gate.outcome import Conformance
 from pcbench.gate.rows import ROWS, TASKS, Chosen, Row, Task, choose
-from pcbench.gate.sides import Bench
+from pcbench.gate.sides import Sides
 from pcbench.problem.mlp import Problem
 from pcbench.protocol.implementation import Capabilities, Manifest
 from pcbench.timing import harness as harnesses
 from pcbench.timing import measure
 from pcbench.worker.client import InProcess
-from pcbench.worker.subject import fitted
+from pcbench.worker.subject import adapt_problem
 
 SMALL = Problem(input_dim=2, width=4, depth=3, output_dim=2, batch=3, steps=2, seed=1)
 BOTH = {label: Conformance(passed=True, conclusion="", dtypes=("float32", "float64")) for label in ("base", "head")}
@@ -41,7 +41,7 @@ implementation = Loud
 
 @pytest.fixture
 def driver():
-    with harnesses.harness(timeout=60.0) as made:
+    with harnesses.open_harness(timeout=60.0) as made:
         yield made
 
 
@@ -55,7 +55,7 @@ def bench_of(driver, root, *methods, implementation="adapter.py", problem=SMALL)
     tasks = {m: Task(name=m, method=m, problem=problem, divisor=2) for m in methods}
     chosen = Chosen(rows=tuple(Row(name=m, task=m) for m in methods), tasks=tasks)
     sides = {label: harnesses.side(driver, label, root, implementation) for label in ("base", "head")}
-    return Bench(harness=driver, sides=sides, chosen=chosen, least_seconds=1e-4, bodies=2)
+    return Sides(harness=driver, sides=sides, chosen=chosen, least_seconds=1e-4, bodies=2)
 
 
 def test_every_method_is_measured_whatever_is_printed(driver, tmp_path):
@@ -156,7 +156,7 @@ def test_a_process_that_dies_or_hangs_is_an_error_with_its_last_words(driver, tm
     with pytest.raises(AdapterError, match="broken on import"):
         driver.measure(harnesses.side(driver, "base", root, "adapter.py"), [])
     (root / "adapter.py").write_text("import time\ntime.sleep(600)")
-    with harnesses.harness(timeout=0.5) as hurried, pytest.raises(WorkerTimeoutError, match=r"within 0\.5 s"):
+    with harnesses.open_harness(timeout=0.5) as hurried, pytest.raises(WorkerTimeoutError, match=r"within 0\.5 s"):
         hurried.measure(harnesses.side(hurried, "base", root, "adapter.py"), [])
 
 
@@ -244,12 +244,14 @@ def test_rows_name_tasks_that_exist_and_cover_both_shapes():
 def test_a_task_is_fitted_to_what_is_claimed():
     """If this fails, an implementation is asked for what it says it cannot do."""
     modest = Capabilities(activations=("linear",), dtypes=("float64",))
-    problem = fitted(TASKS["infer-wide"].problem, modest)
+    problem = adapt_problem(TASKS["infer-wide"].problem, modest)
     assert (problem.activation, problem.dtype, problem.residual) == ("linear", "float64", False)
-    after = fitted(TASKS["infer-wide"].problem, Capabilities(activations=("relu",), placements=("after-weight",)))
+    after = adapt_problem(
+        TASKS["infer-wide"].problem, Capabilities(activations=("relu",), placements=("after-weight",))
+    )
     assert (after.activation, after.placement) == ("relu", "after-weight")
     full = Capabilities(activations=("tanh",), dtypes=("float32",), residual=True)
-    assert fitted(TASKS["infer-wide"].problem, full) is TASKS["infer-wide"].problem
+    assert adapt_problem(TASKS["infer-wide"].problem, full) is TASKS["infer-wide"].problem
 
 
 def test_the_planted_slowdown_is_work_and_changes_no_answer(tmp_path):

@@ -47,7 +47,7 @@ def answers(client: WorkerClient) -> bool:
     return client.energy(network(), INPUT, INPUT, [INPUT]) == 7.0
 
 
-def gone(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     """Whether a process has ended, a zombie that its new parent has not yet waited for included."""
     for _ in range(100):
         try:
@@ -340,17 +340,17 @@ def test_closing_ends_the_worker_and_its_children():
     with pytest.raises(WorkerTimeoutError):
         client.predict(network(), INPUT)
     child = int(client.stderr_tail.partition("child=")[2].split()[0])
-    assert gone(pid)
-    assert gone(child)
+    assert has_ended(pid)
+    assert has_ended(child)
     assert answers(client)  # starts another
     second = client.info["pid"]
     client.close()
-    assert gone(second)
+    assert has_ended(second)
     third = fault("Good")
     pid = third.info["pid"]
     del third  # without close
     gc.collect()
-    assert gone(pid)
+    assert has_ended(pid)
 
 
 def test_a_worker_outlives_no_harness():
@@ -374,4 +374,4 @@ def test_a_worker_outlives_no_harness():
     with os.fdopen(read) as lines:
         pid = int(lines.readline())
     os.waitpid(harness, 0)
-    assert gone(pid)
+    assert has_ended(pid)

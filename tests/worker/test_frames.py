@@ -20,7 +20,7 @@ from pcbench.worker.frames import MAGIC, Channel, EndOfFrames, FrameError, encod
 DTYPES = ["<f8", "<f4", "<f2", ">f8", "<i8", "<u1", "|b1", "<c16"]
 
 
-def through(value, **options):
+def round_trip(value, **options):
     """The value after a frame in a real pipe; a thread would be needed beyond the pipe's 64 KiB."""
     read, write = os.pipe()
     try:
@@ -31,7 +31,7 @@ def through(value, **options):
         os.close(write)
 
 
-def received(data: bytes):
+def receive(data: bytes):
     """What a channel makes of these bytes followed by the end of the stream."""
     read, write = os.pipe()
     try:
@@ -83,7 +83,7 @@ values = st.recursive(
 @given(values)
 def test_a_value_comes_back_to_the_bit(value):
     """If this fails, an answer is judged that the implementation did not give."""
-    assert same(value, through(value))
+    assert same(value, round_trip(value))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -91,19 +91,19 @@ def test_views_are_sent_as_what_they_show(dtype):
     """If this fails, strided, reversed, transposed or broadcast arrays arrive scrambled or with their base."""
     base = np.arange(24).reshape(4, 6).astype(dtype)
     views = [base[::2, ::3], base[::-1], base.T, base[1:2].T, np.broadcast_to(base[0], (3, 6)), base[:0], base[0, 0]]
-    for view, back in zip(views, through(views), strict=True):
+    for view, back in zip(views, round_trip(views), strict=True):
         assert back.dtype == view.dtype
         np.testing.assert_array_equal(back, view)
 
 
 def test_fortran_order_survives():
     """If this fails, a BLAS in the worker sums in another order than in the harness and last bits differ."""
-    assert through(np.asfortranarray(np.ones((3, 2)))).flags.f_contiguous
+    assert round_trip(np.asfortranarray(np.ones((3, 2)))).flags.f_contiguous
 
 
 def test_received_arrays_are_writable_and_apart():
     """If this fails, an implementation that works in place meets an error of ours, or spoils a neighbouring array."""
-    first, second = through([np.zeros(3), np.zeros(3)])
+    first, second = round_trip([np.zeros(3), np.zeros(3)])
     first += 1
     assert first.tolist() == [1, 1, 1]
     assert second.tolist() == [0, 0, 0]
@@ -116,16 +116,16 @@ def network() -> Network:
 
 def test_records_come_back_field_by_field():
     """If this fails, a field of a network, an answer or a manifest is lost on the way to or from the worker."""
-    net = through(network())
+    net = round_trip(network())
     assert (net.scalings, net.skips, net.activation, net.precision) == ((0.5, 0.1), (0.0, 0.0), "tanh", 2.0)
     assert all(map(same, net.weights, network().weights))
-    inference = through(Inference(activities=[np.ones(2)], energy=0.25, weight_gradients=(np.ones(1),)))
+    inference = round_trip(Inference(activities=[np.ones(2)], energy=0.25, weight_gradients=(np.ones(1),)))
     assert inference.energy == 0.25
     assert same(inference.weight_gradients, (np.ones(1),))
-    equilibrium = through(Equilibrium(activities=[], outcome="max-steps", residual=0.5, evaluations=3))
+    equilibrium = round_trip(Equilibrium(activities=[], outcome="max-steps", residual=0.5, evaluations=3))
     assert (equilibrium.outcome, equilibrium.residual, equilibrium.evaluations) == ("max-steps", 0.5, 3)
     manifest = Manifest(name="m", versions={"t": "1"}, notes=("a", "b"))
-    assert through(manifest) == manifest
+    assert round_trip(manifest) == manifest
 
 
 @pytest.mark.parametrize("value", [object(), {1: 2}, {1, 2}, np.array([None]), np.array(["a"]), 1j, b"bytes"])
@@ -170,15 +170,15 @@ def test_garbage_is_named_not_believed(name):
     """If this fails, noise on the pipe becomes an answer, a huge allocation or an unexplained exception."""
     data, message = GARBAGE[name]
     with pytest.raises(FrameError, match=message):
-        received(data)
+        receive(data)
 
 
 def test_the_end_of_the_stream_is_told_from_a_cut_frame():
     """If this fails, a worker that is told to stop dies with an error, or a crash in mid-answer looks like an end."""
     with pytest.raises(EndOfFrames):
-        received(b"")
+        receive(b"")
     with pytest.raises(FrameError) as cut:
-        received(frame([1])[:-1])
+        receive(frame([1])[:-1])
     assert not isinstance(cut.value, EndOfFrames)
 
 

@@ -67,7 +67,7 @@ class Odd:
         )
         self.manifest = Manifest(name="odd", capabilities=capabilities, conventions=self.c)
 
-    def in_order(self, z):
+    def reorder(self, z):
         return z if z is None or self.c.activity_order == "input-first" else list(z)[::-1]
 
     def of_energy(self, value, batch):
@@ -84,34 +84,32 @@ class Odd:
         return self.right.predict(network, input)
 
     def energy(self, network, input, target, activities):
-        return self.of_energy(self.right.energy(network, input, target, self.in_order(activities)), len(input))
+        return self.of_energy(self.right.energy(network, input, target, self.reorder(activities)), len(input))
 
     def layer_energies(self, network, input, target, activities):
-        values = self.of_energy(
-            self.right.layer_energies(network, input, target, self.in_order(activities)), len(input)
-        )
+        values = self.of_energy(self.right.layer_energies(network, input, target, self.reorder(activities)), len(input))
         return values[::-1] if self.c.layer_energy_order == "output-first" else values
 
     def infer(self, network, input, target, steps, step_size, start=None):
         step = self.step(step_size, len(input))
-        z = self.right.infer(network, input, target, steps, step, self.in_order(start)).activities
+        z = self.right.infer(network, input, target, steps, step, self.reorder(start)).activities
         energy = self.of_energy(self.right.energy(network, input, target, z), len(input))
         gradients = self.of_gradients(self.right.weight_gradients(network, input, target, z), len(input))
-        return Inference(activities=self.in_order(z), energy=energy, weight_gradients=gradients)
+        return Inference(activities=self.reorder(z), energy=energy, weight_gradients=gradients)
 
     def weight_gradients(self, network, input, target, activities):
-        gradients = self.right.weight_gradients(network, input, target, self.in_order(activities))
+        gradients = self.right.weight_gradients(network, input, target, self.reorder(activities))
         return self.of_gradients(gradients, len(input))
 
     def activity_gradients(self, network, input, target, activities):
-        gradients = self.right.activity_gradients(network, input, target, self.in_order(activities))
+        gradients = self.right.activity_gradients(network, input, target, self.reorder(activities))
         divisor = len(input) if self.c.activity_gradient_reduction == "mean" else 1
-        return self.in_order([self.c.activity_gradient_sign * g / divisor for g in gradients])
+        return self.reorder([self.c.activity_gradient_sign * g / divisor for g in gradients])
 
     def equilibrium(self, network, input, target):
         found = self.right.equilibrium(network, input, target)
         return replace(
-            found, activities=self.in_order(found.activities), energy=self.of_energy(found.energy, len(input))
+            found, activities=self.reorder(found.activities), energy=self.of_energy(found.energy, len(input))
         )  # fmt: skip
 
     def train(self, network, input, target, iterations, learning_rate, steps, step_size):
@@ -328,7 +326,7 @@ def test_numbers_may_come_as_any_kind_of_number():
 # ---- offers, refusals, processes ----------------------------------------------------------------------------------
 
 
-def claiming(**capabilities):
+def subject_claiming(**capabilities):
     implementation = NumpyPCN()
     implementation.manifest = Manifest(name="x", capabilities=Capabilities(**capabilities))
     return Subject(Direct(implementation))
@@ -366,13 +364,13 @@ def test_offers():
 )
 def test_refusals(changes, reason):
     """If this fails, an implementation is judged on what it does not claim, or spared what it does."""
-    refused = claiming().refuses(PROBLEM.replace(**changes))
+    refused = subject_claiming().refuses(PROBLEM.replace(**changes))
     assert refused == (reason and reason.replace("\\", ""))
 
 
 def test_placement_matters_only_to_nonlinear_networks():
     """If this fails, a library with activations after the weight is spared all linear networks."""
-    s = claiming(placements=("after-weight",), activations=("linear", "tanh"), residual=True, precision=True)
+    s = subject_claiming(placements=("after-weight",), activations=("linear", "tanh"), residual=True, precision=True)
     assert s.refuses(PROBLEM) == "placement='before-weight' is not claimed (claimed: after-weight)"
     assert s.refuses(PROBLEM.replace(activation="linear")) is None
     assert s.refuses(PROBLEM.replace(placement="after-weight")) is None
@@ -387,15 +385,15 @@ def test_a_second_process():
         return started[-1]
 
     s = Subject(first, respawn)
-    other = s.elsewhere()
-    assert other is s.elsewhere()
+    other = s.second_process()
+    assert other is s.second_process()
     assert other.transport is started[0]
     assert other.transport is not first
     s.close()
     assert first.closed
     assert started[0].closed
     with pytest.raises(ContractError, match="no second process can be started"):
-        Subject(first).elsewhere()
+        Subject(first).second_process()
 
 
 def test_calls_and_time_are_counted_also_when_they_fail():

@@ -10,7 +10,7 @@ from pcbench.errors import UsageError
 WORKFLOW_PATH = ".github/workflows/pcbench.yml"
 
 
-def scaffold(name: str, folder: str = "", *, workflow: bool = True) -> dict[str, str]:
+def scaffold_files(name: str, folder: str = "", *, workflow: bool = True) -> dict[str, str]:
     """The files of a new adapter for the library `name`: paths from the top of its repository, and texts.
 
     They lie in `folder`, but for the workflow, which has a place of its own.  The module is called

@@ -41,7 +41,7 @@ from pcbench.experiments.inference.first_order import (
     State,
 )
 from pcbench.experiments.inference.krylov import CONJUGATE_GRADIENTS, NEWTON
-from pcbench.experiments.inference.spaces import Space, activity_space, error_space
+from pcbench.experiments.inference.spaces import Space, make_activity_space, make_error_space
 from pcbench.reference.compilation import counted_jit
 from pcbench.reference.equilibrium import nonlinear as equilibrium_nonlinear
 from pcbench.reference.equilibrium.error_space import dot, energy_and_gradient, errors_of
@@ -147,27 +147,27 @@ def _run(
 ) -> tuple[jax.Array, ...]:
     """Activities, energy, loss, certificate, the spent at each tolerance and at the end, converged and diverged."""
     in_activities = algorithm in _IN_ACTIVITIES
-    space = (activity_space if in_activities else error_space)(network, input, target)
+    space = (make_activity_space if in_activities else make_error_space)(network, input, target)
     init, step = (_IN_ACTIVITIES if in_activities else _IN_ERRORS)[algorithm]
-    loss, first, allowed = _rule(network, input, target, tolerances)
+    loss, first, allowed = _stopping_rule(network, input, target, tolerances)
 
     def advance(progress: _Progress) -> _Progress:
         left = jnp.maximum(1, max_evaluations - progress.state.evaluations)
         stride = jnp.minimum(jnp.maximum(check_every, progress.steps // _RESOLUTION), left)
         stride = jnp.ones_like(stride) if space.free_certificate else stride
         state = lax.fori_loop(0, stride, lambda _, state: step(space, settings, state), progress.state)
-        checked = _checked(space, state, progress, stride)
+        checked = _check_certificate(space, state, progress, stride)
         within = jnp.all(checked.certificate <= allowed, axis=-1)
-        return checked._replace(passed=_spend(checked, within))
+        return checked._replace(passed=_record_arrivals(checked, within))
 
-    def unfinished(progress: _Progress) -> jax.Array:
+    def keep_going(progress: _Progress) -> jax.Array:
         waiting = jnp.any(progress.passed[:, 0] < 0)
-        return waiting & ~_escaped(progress.certificate, first) & (progress.state.evaluations < max_evaluations)
+        return waiting & ~_has_escaped(progress.certificate, first) & (progress.state.evaluations < max_evaluations)
 
     zero = jnp.asarray(0)
     start = _Progress(zero, zero, init(space, settings), first, jnp.full((allowed.shape[0], 3), -1))
-    start = start._replace(passed=_spend(start, jnp.all(first <= allowed, axis=-1)))
-    final = lax.while_loop(unfinished, advance, start)
+    start = start._replace(passed=_record_arrivals(start, jnp.all(first <= allowed, axis=-1)))
+    final = lax.while_loop(keep_going, advance, start)
 
     z = space.activities(final.state.point)
     energy, gradient = energy_and_gradient(network, input, target, errors_of(network, input, z))
@@ -175,13 +175,13 @@ def _run(
     # A gradient that was carried along may have drifted from the truth, which decides; a rounding is forgiven.
     converged = (final.passed[:, 0] >= 0) & (jnp.all(certificate <= 4 * allowed[-1]) | (allowed[:, 0] > allowed[-1, 0]))
     spent = jnp.stack([final.steps, final.state.evaluations, final.checks])
-    return z, energy, loss, certificate, final.passed, spent, converged, _escaped(final.certificate, first)
+    return z, energy, loss, certificate, final.passed, spent, converged, _has_escaped(final.certificate, first)
 
 
 _run_well = jax.jit(inspect.unwrap(_run), static_argnames=("algorithm",))
 
 
-def _rule(network: PCN, input: Any, target: Any, tolerances: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _stopping_rule(network: PCN, input: Any, target: Any, tolerances: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The loss and certificate of the feedforward pass, `(batch,)`, and the certificates allowed `(T, batch)`."""
     feedforward, output = network.forward(input)
     loss, gradient = energy_and_gradient(network, input, target, jnp.zeros_like(feedforward))
@@ -192,19 +192,19 @@ def _rule(network: PCN, input: Any, target: Any, tolerances: Any) -> tuple[jax.A
     return loss, 0.5 * squared, jnp.maximum(tolerances[:, None] * loss, floor)
 
 
-def _checked(space: Space, state: State, progress: _Progress, stride: jax.Array) -> _Progress:
+def _check_certificate(space: Space, state: State, progress: _Progress, stride: jax.Array) -> _Progress:
     certificate = space.certificate(state.point, state.gradient)
     checks = progress.checks if space.free_certificate else progress.checks + 1
     return _Progress(progress.steps + stride, checks, state, certificate, progress.passed)
 
 
-def _spend(progress: _Progress, within: jax.Array) -> jax.Array:
+def _record_arrivals(progress: _Progress, within: jax.Array) -> jax.Array:
     spent = jnp.stack([progress.steps, progress.state.evaluations, progress.checks])
     new = (within & (progress.passed[:, 0] < 0))[:, None]
     return jnp.where(new, spent.astype(progress.passed.dtype), progress.passed)
 
 
-def _escaped(certificate: jax.Array, first: jax.Array) -> jax.Array:
+def _has_escaped(certificate: jax.Array, first: jax.Array) -> jax.Array:
     tiny = jnp.finfo(first.dtype).tiny
     return ~jnp.all(certificate / _ESCAPED <= jnp.maximum(first, tiny))  # false for NaN as well
 
@@ -309,7 +309,7 @@ def _lbfgs(
         spent = int(evaluations) - 1, int(evaluations), 0
         passages.append(_passage(tolerance, bool(converged), spent, costs))
     z, errors, _, residual, *_ = answers[-1]
-    energy, loss, certificate = (np.asarray(a) for a in _measured(network, input, target, errors))
+    energy, loss, certificate = (np.asarray(a) for a in _final_quantities(network, input, target, errors))
     outcome = InferenceOutcome.BUDGET
     if passages[-1].reached:
         outcome = InferenceOutcome.CONVERGED
@@ -319,7 +319,7 @@ def _lbfgs(
 
 
 @counted_jit()
-def _measured(network: PCN, input: Any, target: Any, errors: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _final_quantities(network: PCN, input: Any, target: Any, errors: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Energy, loss and certificate of each sample at given errors."""
     energy, gradient = energy_and_gradient(network, input, target, errors)
     return energy, energy_and_gradient(network, input, target, jnp.zeros_like(errors))[0], 0.5 * dot(gradient, gradient)

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 
 from pcbench import theory
 from pcbench.errors import UsageError
-from pcbench.experiments.inference.sweep import exponents
+from pcbench.experiments.inference.sweep import fit_exponents
 from pcbench.output import drawing
 
 Row = Mapping[str, Any]
@@ -92,7 +92,7 @@ def _most_common(values: Iterable[int]) -> int:
 def _fits(rows: Sequence[Row], family: str, quantity: str, width: int, tolerance: float) -> dict[str, str]:
     """The exponent of L for each algorithm of a family, as text; the key of a condition number is the empty string."""
     texts = {}
-    for fit in exponents(rows, width=width, tolerance=tolerance):
+    for fit in fit_exponents(rows, width=width, tolerance=tolerance):
         if (fit["family"], fit["quantity"]) == (family, quantity) and math.isfinite(fit["low"]):
             half = (fit["high"] - fit["low"]) / 2
             texts[fit["algorithm"]] = f"{fit['exponent']:.2f} ± {half:.2f}"
@@ -109,24 +109,24 @@ def _algorithms(
         sizes, samples = drawing.samples_by_size([r for r in own if r["reached"]], over, quantity)
         missed = {r[over]: r[quantity] for r in own if not r["reached"]}
         kept = [k for k, size in enumerate(sizes) if size not in missed]
-        label = _labelled(name, (fits or {}).get(algorithm))
-        look = {"color": color, "marker": marker, "markersize": 5.5, **_space_look(algorithm, color)}
+        label = _label(name, (fits or {}).get(algorithm))
+        look = {"color": color, "marker": marker, "markersize": 5.5, **_space_style(algorithm, color)}
         if kept:
             centres = [drawing.interval(samples[k])[0] for k in kept]
             axis.plot([sizes[k] for k in kept], centres, label=label, **look)
             bars = {"ecolor": color, "fmt": "none", "linestyle": "none"}
             drawing.points(axis, [sizes[k] for k in kept], [samples[k] for k in kept], **bars)
         elif missed:
-            axis.plot([], [], label=_labelled(name, "not reached"), **look)
+            axis.plot([], [], label=_label(name, "not reached"), **look)
         if missed:
             axis.plot(list(missed), list(missed.values()), "x", color=color, markersize=5, markeredgewidth=1.2)
 
 
-def _labelled(name: str, remark: str | None) -> str:
+def _label(name: str, remark: str | None) -> str:
     return name if remark is None else f"{name}: {remark}"
 
 
-def _space_look(algorithm: str, color: str) -> dict[str, Any]:
+def _space_style(algorithm: str, color: str) -> dict[str, Any]:
     if algorithm.startswith("error-"):
         return {"linestyle": (0, (4, 2)), "linewidth": 1.3, "markerfacecolor": "white", "markeredgewidth": 1.2}
     return {"linestyle": "-", "linewidth": 1.5, "markerfacecolor": color, "markeredgewidth": 0}
@@ -162,7 +162,7 @@ def _condition(axis: Axes, rows: Sequence[Row], width: int, tolerance: float) ->
     found = [r for r in rows if r.get("condition") is not None and r["width"] == width]
     for family, color, marker, own in _by_family(found):
         depths, samples = drawing.samples_by_size(own, "depth", "condition")
-        label = _labelled(family, _fits(rows, family, "condition", width, tolerance).get(""))
+        label = _label(family, _fits(rows, family, "condition", width, tolerance).get(""))
         drawing.points(axis, depths, samples, color=color, fmt=marker, label=label, markersize=6)
     depths = sorted({r["depth"] for r in found})
     if depths:

@@ -64,7 +64,7 @@ def begin(space: Space, memory: Any) -> State:
     return State(space.start, energy, gradient, jnp.asarray(1), memory)
 
 
-def moved(space: Space, state: State, point: jax.Array, memory: Any) -> State:
+def move_to(space: Space, state: State, point: jax.Array, memory: Any) -> State:
     """The state at `point`, one more evaluation spent."""
     energy, gradient = space.energy_and_gradient(point)
     return State(point, energy, gradient, state.evaluations + 1, memory)
@@ -74,7 +74,7 @@ def moved(space: Space, state: State, point: jax.Array, memory: Any) -> State:
 
 
 def _descent_step(space: Space, settings: Settings, state: State) -> State:
-    return moved(space, state, state.point - settings.step_size * state.gradient, ())
+    return move_to(space, state, state.point - settings.step_size * state.gradient, ())
 
 
 # ---- heavy ball -------------------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def _ball_init(space: Space, settings: Settings) -> State:
 
 def _ball_step(space: Space, settings: Settings, state: State) -> State:
     velocity = settings.momentum * state.memory - settings.step_size * state.gradient
-    return moved(space, state, state.point + velocity, velocity)
+    return move_to(space, state, state.point + velocity, velocity)
 
 
 # ---- Nesterov ---------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def _nesterov_step(space: Space, settings: Settings, state: State) -> State:
     t = jnp.where(dot(state.gradient, now - before) > 0, 1.0, t)
     following = 0.5 * (1 + jnp.sqrt(1 + 4 * t * t))
     point = now + ((t - 1) / following)[:, None] * (now - before)
-    return moved(space, state, point, (now, following))
+    return move_to(space, state, point, (now, following))
 
 
 # ---- Adam -------------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def _adam_step(space: Space, settings: Settings, state: State) -> State:
     # A safeguard against 0/0 far below any gradient of interest: Adam's usual 1e-8 would act at the tolerances here.
     scale = jnp.sqrt(square / (1 - square_bias)) + jnp.sqrt(jnp.finfo(mean.dtype).tiny)
     point = state.point - settings.step_size * (mean / (1 - bias)) / scale
-    return moved(space, state, point, (mean, square, bias, square_bias))
+    return move_to(space, state, point, (mean, square, bias, square_bias))
 
 
 GRADIENT_DESCENT = Algorithm(lambda space, _: begin(space, ()), _descent_step)

@@ -74,7 +74,7 @@ def _nonlinear_step(space: Space, settings: Settings, state: State) -> State:
     length = trust * jnp.where(curvature > 0, _ratio(-slope, curvature), settings.step_size)
     point = state.point + length[:, None] * direction
     energy, gradient = space.energy_and_gradient(point)
-    accept = _falls(state, length * slope, energy, gradient)
+    accept = _sufficient_decrease(state, length * slope, energy, gradient)
     keep = accept[:, None]
     change = dot(gradient, gradient - state.gradient)
     beta = jnp.maximum(0.0, _ratio(change, dot(state.gradient, state.gradient)))
@@ -93,7 +93,7 @@ def _nonlinear_step(space: Space, settings: Settings, state: State) -> State:
     )
 
 
-def _falls(state: State, decrease: jax.Array, energy: jax.Array, gradient: jax.Array) -> jax.Array:
+def _sufficient_decrease(state: State, decrease: jax.Array, energy: jax.Array, gradient: jax.Array) -> jax.Array:
     """Which samples may move: the energy falls enough, or by less than its rounding while the gradient shrinks."""
     noise = 16 * jnp.finfo(energy.dtype).eps * jnp.abs(state.energy)
     shrinks = dot(gradient, gradient) <= dot(state.gradient, state.gradient)
@@ -130,7 +130,7 @@ def _newton_step(space: Space, settings: Settings, state: State) -> State:
         k, best, length, done = carry
         point = state.point + length[:, None] * inner.solution
         energy, gradient = space.energy_and_gradient(point)
-        accept = ~done & _falls(state, length * slope, energy, gradient)
+        accept = ~done & _sufficient_decrease(state, length * slope, energy, gradient)
         keep = accept[:, None]
         best = State(
             point=jnp.where(keep, point, best.point),
@@ -141,13 +141,13 @@ def _newton_step(space: Space, settings: Settings, state: State) -> State:
         )
         return k + 1, best, jnp.where(done | accept, length, 0.5 * length), done | accept
 
-    def unfinished(carry: tuple[jax.Array, State, jax.Array, jax.Array]) -> jax.Array:
+    def keep_going(carry: tuple[jax.Array, State, jax.Array, jax.Array]) -> jax.Array:
         return (carry[0] < _HALVINGS) & ~jnp.all(carry[3])
 
     one = jnp.ones_like(slope)
     spent = state.evaluations + _product_cost(space) * inner.products
     start = (jnp.asarray(0), state._replace(evaluations=spent), one, slope >= 0)
-    return lax.while_loop(unfinished, attempt, start)[1]
+    return lax.while_loop(keep_going, attempt, start)[1]
 
 
 def _newton_direction(space: Space, state: State) -> _Inner:
@@ -175,11 +175,11 @@ def _newton_direction(space: Space, state: State) -> _Inner:
             products=inner.products + 1,
         )
 
-    def unfinished(inner: _Inner) -> jax.Array:
+    def keep_going(inner: _Inner) -> jax.Array:
         return jnp.any(inner.working) & (inner.products < _INNER)
 
     start = _Inner(jnp.zeros_like(gradient), gradient, -gradient, norm > 0, jnp.asarray(0))
-    return lax.while_loop(unfinished, step, start)
+    return lax.while_loop(keep_going, step, start)
 
 
 CONJUGATE_GRADIENTS = Algorithm(_conjugate_init, _conjugate_step)

@@ -52,7 +52,7 @@ def is_quadratic(network: PCN) -> bool:
     return network.activation == "linear" and network.loss == "mse"
 
 
-def activity_space(network: PCN, input: jax.Array, target: jax.Array) -> Space:
+def make_activity_space(network: PCN, input: jax.Array, target: jax.Array) -> Space:
     """The space of the activities, in which inference is local."""
     bottom = network.bottom(input)
 
@@ -79,7 +79,7 @@ def activity_space(network: PCN, input: jax.Array, target: jax.Array) -> Space:
     )
 
 
-def error_space(network: PCN, input: jax.Array, target: jax.Array) -> Space:
+def make_error_space(network: PCN, input: jax.Array, target: jax.Array) -> Space:
     """The space of the prediction errors, in which every gradient is a pass up and a pass down."""
 
     def value(errors: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -33,7 +33,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from pcbench import theory
 from pcbench.errors import UsageError
 from pcbench.experiments.inference.algorithms import ALGORITHMS, infer_to_equilibrium
-from pcbench.experiments.inference.spaces import activity_space
+from pcbench.experiments.inference.spaces import make_activity_space
 from pcbench.experiments.power_law import exponent
 from pcbench.experiments.scaling.options import Options
 from pcbench.problem.mlp import Problem
@@ -88,7 +88,7 @@ def sweep_points(options: Options | Mapping[str, Any] | None = None) -> list[Row
 
     **Raises:** `UsageError` for an option, a family or an algorithm that does not exist.
     """
-    chosen = _chosen(options) if isinstance(options, Options) else dict(options or {})
+    chosen = _chosen_grid(options) if isinstance(options, Options) else dict(options or {})
     given = {name: value for name, value in chosen.items() if value is not None}
     o = {**DEFAULTS, **given}
     for what, names, known in (
@@ -120,7 +120,7 @@ def sweep_points(options: Options | Mapping[str, Any] | None = None) -> list[Row
     return sorted(points, key=_expected_work, reverse=True)
 
 
-def _chosen(options: Options) -> Row:
+def _chosen_grid(options: Options) -> Row:
     widths = [w for w in options.widths if 16 <= w <= 512] or DEFAULTS["widths"]
     depths = [d for d in options.depths if d <= 64] or DEFAULTS["depths"]
     return {"widths": widths, "depths": depths, "seeds": list(range(options.seed, options.seed + options.repeats))}
@@ -135,7 +135,7 @@ def _expected_work(point: Mapping[str, Any]) -> float:
     return size * min(point["max_evaluations"], slow.get(point["algorithm"], 20.0 * depth))
 
 
-def measure(point: Mapping[str, Any]) -> list[Row]:
+def measure_point(point: Mapping[str, Any]) -> list[Row]:
     """The rows of one point: one for each seed and tolerance, or one for each seed where it is about the spectrum."""
     function = _spectrum if point["kind"] == "spectrum" else _steps
     return [{**_head(point, seed), **row} for seed in point["seeds"] for row in function(point, _problem(point, seed))]
@@ -220,7 +220,7 @@ def _spectrum(point: Mapping[str, Any], problem: Problem) -> list[Row]:
 
 @counted_jit()
 def _product(network: PCN, input: Any, target: Any, activities: Any, direction: Any) -> jax.Array:
-    return activity_space(network, input, target).product(activities, direction)
+    return make_activity_space(network, input, target).product(activities, direction)
 
 
 @counted_jit()
@@ -289,7 +289,7 @@ def largest_stable_step(
 # ---- exponents --------------------------------------------------------------------------------------------------
 
 
-def exponents(
+def fit_exponents(
     rows: Iterable[Mapping[str, Any]], *, width: int, tolerance: float = 1e-10, smallest: int = 8
 ) -> list[Row]:
     r"""The exponents p of \(L^p\) at one width, with 95 % intervals of the slope, from depths of at least `smallest`.

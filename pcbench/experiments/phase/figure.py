@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from pcbench.experiments.phase.plane import AXES, RULES, expected_regime, parameterisation
+from pcbench.experiments.phase.plane import AXES, RULES, expected_regime, point_exponents
 from pcbench.output.drawing import INK, PALETTE, colour_bar, describe, legend, panels, save_both
 from pcbench.theory import stability
 from pcbench.theory.stability import Regime
@@ -59,7 +59,7 @@ def draw(classified: Rows, directory: str | Path, *, note: str = "") -> list[Pat
     """Write `phase` and `phase-growth` as SVG and PNG into `directory`, from the rows of `classify`."""
     planes = [plane for plane in AXES if any(row["plane"] == plane for row in classified)]
     written = []
-    for name, figure in (("phase", regimes(classified, planes)), ("phase-growth", exponents(classified, planes))):
+    for name, figure in (("phase", regimes(classified, planes)), ("phase-growth", draw_exponents(classified, planes))):
         written += save_both(figure, Path(directory, name), note=note)
     return written
 
@@ -74,15 +74,15 @@ def regimes(classified: Rows, planes: Sequence[str]) -> Figure:
             _boundary(panel, plane)
             for regime, mark in _MARKS.items():
                 _scatter(panel, [pair for pair, r in table.items() if r["regime"] == regime], mark, "white")
-            _dress(panel, plane, f"{_RULES[rule]}: {_TITLES[plane]}")
-        _apart(row[2], classified, plane)
+            _style_panel(panel, plane, f"{_RULES[rule]}: {_TITLES[plane]}")
+        _draw_differences(row[2], classified, plane)
     patches: list[Any] = [Patch(facecolor=colour, label=str(regime)) for regime, colour in COLOURS.items()]
     patches.append(Line2D([], [], color="black", linewidth=1.6, label="boundary of stability, theory"))
     figure.legend(handles=patches, loc="outside upper left", ncols=5, fontsize=9, frameon=False, labelcolor=INK)
     return figure
 
 
-def exponents(classified: Rows, planes: Sequence[str]) -> Figure:
+def draw_exponents(classified: Rows, planes: Sequence[str]) -> Figure:
     """For every plane in width the growth of features under both rules, and how much tamer PC is; in depth curves."""
     figure, axes = panels(len(planes), 3, width=11.0, height=0.4 + 3.4 * len(planes))
     for row, plane in zip(axes, planes, strict=True):
@@ -90,15 +90,15 @@ def exponents(classified: Rows, planes: Sequence[str]) -> Figure:
             _depth_curves(row, classified)
             continue
         pc, bp = (_table(classified, plane, rule) for rule in RULES)
-        growth = {"pc": {k: _clipped(r["hidden_exponent"]) for k, r in pc.items()}}
-        growth["bp"] = {k: _clipped(r["hidden_exponent"]) for k, r in bp.items()}
+        growth = {"pc": {k: _clip(r["hidden_exponent"]) for k, r in pc.items()}}
+        growth["bp"] = {k: _clip(r["hidden_exponent"]) for k, r in bp.items()}
         for rule, panel in zip(RULES, row[:2], strict=True):
-            mesh = _heat(panel, plane, growth[rule], "PuOr_r", _LIMIT)
-            _dress(panel, plane, f"{_RULES[rule]}: growth of features")
+            mesh = _draw_heat_map(panel, plane, growth[rule], "PuOr_r", _LIMIT)
+            _style_panel(panel, plane, f"{_RULES[rule]}: growth of features")
             colour_bar(figure, panel, mesh, r"exponent of $N$", extend="both", pad=0.03)
         tamer = {k: _difference(bp[k], pc[k]) for k in pc if k in bp}
-        mesh = _heat(row[2], plane, tamer, "BrBG", _LIMIT)
-        _dress(row[2], plane, "BP minus PC: positive where PC is tamer")
+        mesh = _draw_heat_map(row[2], plane, tamer, "BrBG", _LIMIT)
+        _style_panel(row[2], plane, "BP minus PC: positive where PC is tamer")
         colour_bar(figure, row[2], mesh, "difference of exponents", extend="both", pad=0.03)
     return figure
 
@@ -130,7 +130,9 @@ def _cells(panel: Axes, plane: str, colours: Mapping[tuple[float, float], str]) 
     panel.pcolormesh(_edges(xs), _edges(ys), numbers, norm=norm, **look)
 
 
-def _heat(panel: Axes, plane: str, values: Mapping[tuple[float, float], float], colours: str, limit: float) -> Any:
+def _draw_heat_map(
+    panel: Axes, plane: str, values: Mapping[tuple[float, float], float], colours: str, limit: float
+) -> Any:
     xs, ys, numbers = _mesh(values)
     look = {"cmap": colours, "vmin": -limit, "vmax": limit, "edgecolors": "white", "linewidth": 0.4}
     mesh = panel.pcolormesh(_edges(xs), _edges(ys), numbers, **look)
@@ -144,7 +146,7 @@ def _scatter(panel: Axes, pairs: Sequence[tuple[float, float]], mark: str, colou
         panel.scatter(*zip(*pairs, strict=True), marker=mark, **look)
 
 
-def _dress(panel: Axes, plane: str, title: str) -> None:
+def _style_panel(panel: Axes, plane: str, title: str) -> None:
     x, y = AXES[plane]
     panel.grid(visible=False)
     describe(panel, title=title, x=_LABELS[x], y=_LABELS[y])
@@ -157,7 +159,7 @@ def _boundary(panel: Axes, plane: str) -> None:
         x, y = [0.5, 0.5, x_limits[1]], [y_limits[1], 0.0, 0.0]
     else:
         fine = np.linspace(*x_limits, 2001)
-        rates = np.array([stability.smallest_stable_rate(parameterisation(plane, a, 0.0)[0]) for a in fine])
+        rates = np.array([stability.smallest_stable_rate(point_exponents(plane, a, 0.0)[0]) for a in fine])
         known = np.isfinite(rates)
         x, y = fine[known], rates[known]
         if len(x) and not known[0]:
@@ -168,11 +170,11 @@ def _boundary(panel: Axes, plane: str) -> None:
     panel.set_ylim(y_limits)
 
 
-def _apart(panel: Axes, classified: Rows, plane: str) -> None:
+def _draw_differences(panel: Axes, classified: Rows, plane: str) -> None:
     """Draw the regimes of theory, and mark where PC differs from BP, or both differ from theory."""
     pc, bp = (_table(classified, plane, rule) for rule in RULES)
     both = [pair for pair in pc if pair in bp]
-    _cells(panel, plane, {pair: _pale(COLOURS[expected_regime(plane, *pair)]) for pair in both})
+    _cells(panel, plane, {pair: _lighten(COLOURS[expected_regime(plane, *pair)]) for pair in both})
     _boundary(panel, plane)
     parted = [k for k in both if pc[k]["regime"] != bp[k]["regime"]]
     alone = [k for k in both if k not in parted and pc[k]["regime"] != pc[k]["theory"]]
@@ -183,21 +185,21 @@ def _apart(panel: Axes, classified: Rows, plane: str) -> None:
     for x, y, text in _NAMES[plane]:
         panel.text(x, y, text, fontsize=8, color=INK, ha="left", va="bottom", zorder=5)
     legend(panel, loc="lower left", frameon=True)
-    _dress(panel, plane, f"PC as BP at {len(both) - len(parted)} of {len(both)}, background: theory")
+    _style_panel(panel, plane, f"PC as BP at {len(both) - len(parted)} of {len(both)}, background: theory")
 
 
-def _pale(colour: str) -> str:
+def _lighten(colour: str) -> str:
     parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     return "#" + "".join(f"{round(255 - 0.35 * (255 - part)):02x}" for part in parts)
 
 
-def _clipped(value: float) -> float:
+def _clip(value: float) -> float:
     return float(np.clip(value, -10 * _LIMIT, 10 * _LIMIT))
 
 
 def _difference(bp: Mapping[str, Any], pc: Mapping[str, Any]) -> float:
     a, b = bp["hidden_exponent"], pc["hidden_exponent"]
-    return 0.0 if a == b else _clipped(a - b)
+    return 0.0 if a == b else _clip(a - b)
 
 
 def _depth_curves(row: Sequence[Axes], classified: Rows) -> None:
@@ -217,7 +219,7 @@ def _depth_curves(row: Sequence[Axes], classified: Rows) -> None:
             panel.errorbar(x, [r[name] for r in rows], yerr=bars, **look)
         fine = np.linspace(0.5, max(r["alpha"] for r in classified if r["plane"] == "depth"), 50)
         panel.plot(fine, expected(fine), color="black", linewidth=1.2, label="theory, stable part")
-        panel.axvspan(panel.get_xlim()[0], 0.5, color=_pale(COLOURS[Regime.UNSTABLE]), zorder=0)
+        panel.axvspan(panel.get_xlim()[0], 0.5, color=_lighten(COLOURS[Regime.UNSTABLE]), zorder=0)
         panel.set_xlim(min(r["alpha"] for r in classified if r["plane"] == "depth") - 0.1, fine[-1] + 0.1)
         panel.set_ylim(-_LIMIT, _LIMIT)
         panel.text(0.015, 0.03, "unstable", transform=panel.transAxes, fontsize=8, color=INK)

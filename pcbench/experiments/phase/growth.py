@@ -78,7 +78,7 @@ class _Layer:
         self._left: list[Array] = []
         self._right: list[Array] = []
 
-    def learn(self, rows: Array, costate: Array, below: Array) -> None:
+    def add_update(self, rows: Array, costate: Array, below: Array) -> None:
         r"""Add \(\frac qB J^T \mu^T z\), for `rows` J, `costate` \(\mu\) and `below` z."""
         self._left.append(rows)
         self._right.append(self.learning / below.shape[1] * (costate.swapaxes(1, 2) @ below))
@@ -87,21 +87,21 @@ class _Layer:
         product = (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:2], -1)
         return self.initial * product + x if self.skip else self.initial * product
 
-    def at_start(self, x: Array) -> Array:
+    def apply_initial(self, x: Array) -> Array:
         r"""\(A_l(0)\, x\)."""
         return self._start(x, self.weight.T)
 
-    def learnt(self, x: Array) -> Array | float:
+    def apply_change(self, x: Array) -> Array | float:
         r"""\((A_l - A_l(0))\, x\)."""
         return sum((x @ right.swapaxes(1, 2)) @ left for left, right in zip(self._left, self._right, strict=True))
 
-    def transposed(self, x: Array) -> Array:
+    def apply_transpose(self, x: Array) -> Array:
         r"""\(A_l^T x\)."""
         back = sum((x @ left.swapaxes(1, 2)) @ right for left, right in zip(self._left, self._right, strict=True))
         return self._start(x, self.weight) + back
 
 
-def measure(
+def measure_sizes(
     weights: Sequence[Array], input: Array, target: Array, strengths: Strengths, *, steps: int, rule: str
 ) -> dict[str, Array]:
     r"""Train P parameterisations for `steps` steps; how large everything was, `(P,)` for each of `QUANTITIES`.
@@ -137,7 +137,7 @@ def _train(weights: Sequence[Array], x: Array, y: Array, s: Strengths, steps: in
     count = len(s.initial)
     start = [np.broadcast_to(x, (count, *x.shape))]
     for layer in layers:
-        start.append(layer.at_start(start[-1]))
+        start.append(layer.apply_initial(start[-1]))
     change: list[Array] = [np.zeros_like(z) for z in start]
     sizes = {name: np.zeros(count) for name in QUANTITIES}
     sizes["initial_hidden"], sizes["initial_output"] = _size(start[-2]), _size(start[-1])
@@ -152,7 +152,7 @@ def _train(weights: Sequence[Array], x: Array, y: Array, s: Strengths, steps: in
             activities = [activities[0], *(z + d for z, d in zip(activities[1:], shift, strict=True))]
             sizes["shift"] = np.maximum(sizes["shift"], _size(shift[-1]))
         for layer, J, z in zip(layers, rows, activities, strict=True):
-            layer.learn(J, costate, z)
+            layer.add_update(J, costate, z)
         change, branches = _changes(layers, start)
         for name, value in (("hidden", change[-2]), ("output", change[-1]), ("branches", branches)):
             sizes[name] = np.maximum(sizes[name], _size(value))
@@ -163,7 +163,7 @@ def _jacobians(layers: Sequence[_Layer], count: int, outputs: int) -> list[Array
     r"""\(J_1 \dots J_{L-1}\) and \(J_L = I\), `(P, K, units)` each."""
     rows = [np.broadcast_to(np.eye(outputs), (count, outputs, outputs))]
     for layer in reversed(layers[1:]):
-        rows.append(layer.transposed(rows[-1]))
+        rows.append(layer.apply_transpose(rows[-1]))
     return rows[::-1]
 
 
@@ -184,7 +184,7 @@ def _shifts(layers: Sequence[_Layer], rows: Sequence[Array], costate: Array) -> 
     columns = rows[0]
     shifts = [costate @ columns]
     for layer, J in zip(layers[1:-1], rows[1:-1], strict=True):
-        columns = layer.at_start(columns) + layer.learnt(columns) + J
+        columns = layer.apply_initial(columns) + layer.apply_change(columns) + J
         shifts.append(costate @ columns)
     return shifts
 
@@ -194,10 +194,10 @@ def _changes(layers: Sequence[_Layer], start: Sequence[Array]) -> tuple[list[Arr
     change = [np.zeros_like(start[0])]
     branches = np.zeros_like(start[1])
     for l, layer in enumerate(layers):
-        learnt = layer.learnt(start[l] + change[-1])
+        learnt = layer.apply_change(start[l] + change[-1])
         if layer.skip:
             branches = branches + learnt
-        change.append(layer.at_start(change[-1]) + learnt)
+        change.append(layer.apply_initial(change[-1]) + learnt)
     return change, branches
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pcbench.errors import UsageError
-from pcbench.experiments.phase.growth import QUANTITIES, RULES, Array, measure, strengths
+from pcbench.experiments.phase.growth import QUANTITIES, RULES, Array, measure_sizes, strengths
 from pcbench.experiments.power_law import growth_exponents
 from pcbench.problem.mlp import Problem
 from pcbench.problem.parameterisation import Exponents
@@ -44,7 +44,7 @@ enough for the kernel, which still grows at finite L, not to overshoot the targe
 """
 
 
-def grid(plane: str, points: int) -> list[tuple[float, float]]:
+def plane_grid(plane: str, points: int) -> list[tuple[float, float]]:
     r"""The pairs of exponents of a plane, such that \(\mu P\) and the boundaries of all regimes lie on the grid.
 
     `points` by `points`; in depth fewer, for exponents in depth show late and need wider gaps.
@@ -74,7 +74,7 @@ def tolerance_of(plane: str, points: int) -> float:
     return {"output": max(1 / 16, h / 2), "initial": max(1 / 8, h), "depth": max(1 / 4, 1.5 * h)}[plane]
 
 
-def parameterisation(plane: str, x: float, y: float) -> tuple[Exponents, float]:
+def point_exponents(plane: str, x: float, y: float) -> tuple[Exponents, float]:
     r"""The exponents of a point, and \(\kappa\)."""
     if plane == "output":
         return Exponents(output=x, rate=y), 0.0
@@ -117,15 +117,15 @@ def measure_point(point: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The sizes of all parameterisations of a plane on one network, under both rules, as tidy rows."""
     plane, width, depth = point["plane"], point["width"], point["depth"]
     weights, x, y = _network(point)
-    pairs = grid(plane, point["grid"])
-    exponents, kappas = zip(*(parameterisation(plane, *pair) for pair in pairs), strict=True)
+    pairs = plane_grid(plane, point["grid"])
+    exponents, kappas = zip(*(point_exponents(plane, *pair) for pair in pairs), strict=True)
     scalars = strengths(
         exponents, width=width, depth=depth, input_dim=x.shape[1], base_rate=point["rate"],
         output_multiplier=point["multiplier"], depth_rates=kappas,
     )  # fmt: skip
     rows = []
     for rule in RULES:
-        sizes = measure(weights, x, y, scalars, steps=point["steps"], rule=rule)
+        sizes = measure_sizes(weights, x, y, scalars, steps=point["steps"], rule=rule)
         for i, pair in enumerate(pairs):
             where = {"plane": plane, **dict(zip(AXES[plane], pair, strict=True)), "rule": rule}
             network = {"width": width, "depth": depth, "replicate": point["replicate"]}
@@ -155,12 +155,12 @@ def classify(rows: Iterable[Mapping[str, Any]], plane: str, *, tolerance: float)
         values = np.array([[[group[n, s][name] for s in seeds] for n in sizes] for group in table.values()])
         fitted[name] = growth_exponents(sizes, values, paired=plane == "depth")
     return [
-        _classified(plane, key, {name: (float(s[i]), float(h[i])) for name, (s, h) in fitted.items()}, tolerance)
+        _regime_row(plane, key, {name: (float(s[i]), float(h[i])) for name, (s, h) in fitted.items()}, tolerance)
         for i, key in enumerate(table)
     ]
 
 
-def _classified(
+def _regime_row(
     plane: str, key: tuple[float, float, str], fitted: Mapping[str, tuple[float, float]], tolerance: float
 ) -> dict[str, Any]:
     x, y, rule = key
@@ -183,10 +183,10 @@ def _classified(
 
 def expected_regime(plane: str, x: float, y: float) -> stability.Regime:
     """What theory says about a point of a plane, for both rules."""
-    return stability.depth_regime(x, y) if plane == "depth" else stability.regime(parameterisation(plane, x, y)[0])
+    return stability.depth_regime(x, y) if plane == "depth" else stability.regime(point_exponents(plane, x, y)[0])
 
 
-def summary(classified: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def summarise_planes(classified: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For each plane how often PC agrees with BP, and either with theory, and the points where PC and BP part."""
     result = []
     for plane in dict.fromkeys(row["plane"] for row in classified):

@@ -47,10 +47,10 @@ class Alignment:
 
     loss: float
     energy: float
-    gap: float
+    energy_excess: float
     gradient_error: float
     misalignment: float
-    excess: float
+    trace_excess: float
     certified: bool
     certificate: float
     evaluations: int
@@ -76,7 +76,7 @@ def _compare_chain_at(chain: Chain, input: Any, target: Any, activities: Any) ->
 
 
 @counted_jit()
-def _excess(network: PCN) -> jax.Array:
+def _trace_excess(network: PCN) -> jax.Array:
     return jnp.sum(equilibrium_linear.jacobians(network) ** 2) / network.last.shape[0]
 
 
@@ -92,7 +92,7 @@ def compare(
     with jax.enable_x64(network.dtype == np.float64):
         pcn = jax.device_put(pcn)  # once: three programs use it
         if network.linear:
-            state, trace_excess = equilibrium_linear.solve(pcn, x, y, tolerance=tolerance), float(_excess(pcn))
+            state, trace_excess = equilibrium_linear.solve(pcn, x, y, tolerance=tolerance), float(_trace_excess(pcn))
         else:
             limits: dict[str, Any] = {"tolerance": tolerance, "max_evaluations": max_evaluations}
             state, trace_excess = equilibrium_nonlinear.solve(pcn, x, y, **limits), float("nan")
@@ -117,10 +117,10 @@ def _alignment(state: Any, trace_excess: float, measured: tuple[Any, ...]) -> Al
     return Alignment(
         loss=loss,
         energy=state.energy,
-        gap=loss / state.energy - 1,
+        energy_excess=loss / state.energy - 1,
         gradient_error=float(error),
         misalignment=float(misalignment),
-        excess=trace_excess,
+        trace_excess=trace_excess,
         certified=state.certified and state.outcome is Outcome.CONVERGED,
         certificate=float(np.max(state.certificate / each)),
         evaluations=state.evaluations,

@@ -73,7 +73,7 @@ def points(options: Options) -> list[Point]:
     return found
 
 
-def measure(point: Point) -> list[Row]:
+def measure_point(point: Point) -> list[Row]:
     """A row for each network."""
     rows = []
     for repeat in range(point["repeats"]):

@@ -23,17 +23,17 @@ WIDE = 8
 """Width over depth from which on an exponent is measured."""
 FLOOR = 1e-15
 """Below it a relative difference of float64 numbers is rounding."""
-GAP, ERROR, MISS = "loss/F* - 1", "relative gradient error", "1 - cos of the gradients"
-QUANTITIES = (("gap", GAP, -1.0), ("gradient_error", ERROR, -1.0), ("misalignment", MISS, -2.0))
+ENERGY_EXCESS, ERROR, MISS = "loss/F* - 1", "relative gradient error", "1 - cos of the gradients"
+QUANTITIES = (("gap", ENERGY_EXCESS, -1.0), ("gradient_error", ERROR, -1.0), ("misalignment", MISS, -2.0))
 DISTANCES = (("PC from the limit", -0.5), ("BP from the limit", -0.5), ("PC from BP", -1.0))
 
 
-def selected(rows: Rows, **wanted: Any) -> list[Row]:
+def select_rows(rows: Rows, **wanted: Any) -> list[Row]:
     """The rows with these values, of certified networks."""
     return [r for r in rows if all(r.get(k) == v for k, v in wanted.items()) and r.get("certified", True)]
 
 
-def fitted(rows: Rows, value: str) -> tuple[list[float], list[float]]:
+def points_to_fit(rows: Rows, value: str) -> tuple[list[float], list[float]]:
     r"""Widths and values from which an exponent is measured; \(N \ge 8\) alone where a row names no depth."""
     kept = [r for r in rows if r["width"] >= WIDE * r.get("depth", 1) and (r.get(value) or 0) > FLOOR]
     return [r["width"] for r in kept], [r[value] for r in kept]
@@ -44,9 +44,9 @@ def distances(rows: Rows) -> list[dict[str, Any]]:
 
     `rows` are those of the table `training`; a row a network, with `width` and the names of `DISTANCES`.
     """
-    limit = {r["update"]: r["pc_loss"] for r in selected(rows, task="limit")}
+    limit = {r["update"]: r["pc_loss"] for r in select_rows(rows, task="limit")}
     courses: dict[tuple[int, int], list[Row]] = {}
-    for row in selected(rows, task="toy"):
+    for row in select_rows(rows, task="toy"):
         courses.setdefault((row["width"], row["repeat"]), []).append(row)
     return [
         {
@@ -59,7 +59,7 @@ def distances(rows: Rows) -> list[dict[str, Any]]:
     ]
 
 
-def table(sweeps: Mapping[str, Rows]) -> list[dict[str, Any]]:
+def exponent_rows(sweeps: Mapping[str, Rows]) -> list[dict[str, Any]]:
     """A row for each network and quantity: `network`, `quantity`, exponent in `theory`, `measured`, `interval`.
 
     `interval` is the half-width of the 95 % interval of `measured`; what has too few points for one is left out.
@@ -75,7 +75,7 @@ def table(sweeps: Mapping[str, Rows]) -> list[dict[str, Any]]:
 
     for network, rows in _networks(sweeps):
         for value, quantity, theory in QUANTITIES:
-            add(network, quantity, theory, *fitted(rows, value))
+            add(network, quantity, theory, *points_to_fit(rows, value))
     far = distances(sweeps.get("training", ()))
     for quantity, theory in DISTANCES:
         add("linear, residual, in training", quantity, theory, [r["width"] for r in far], [r[quantity] for r in far])
@@ -83,19 +83,21 @@ def table(sweeps: Mapping[str, Rows]) -> list[dict[str, Any]]:
 
 
 def _networks(sweeps: Mapping[str, Rows]) -> list[tuple[str, list[Row]]]:
-    linear = selected(sweeps.get("initialisation", ()), parameterisation="mupc", residual=True)
-    result = [(f"linear, residual, L = {d}", selected(linear, depth=d)) for d in _values(linear, "depth")]
-    images = selected(sweeps.get("training", ()), task="images")
+    linear = select_rows(sweeps.get("initialisation", ()), parameterisation="mupc", residual=True)
+    result = [(f"linear, residual, L = {d}", select_rows(linear, depth=d)) for d in _values(linear, "depth")]
+    images = select_rows(sweeps.get("training", ()), task="images")
     for depth in _values(images, "depth"):
         last = max(r["update"] for r in images)
         name = f"linear, residual, L = {depth}, after {last} updates of Adam"
-        result.append((name, selected(images, depth=depth, update=last)))
+        result.append((name, select_rows(images, depth=depth, update=last)))
     bent = sweeps.get("nonlinear", ())
     for activation in _values(bent, "activation"):
         for depth in _values(bent, "depth"):
-            result.append((f"{activation}, residual, L = {depth}", selected(bent, activation=activation, depth=depth)))
-    others = selected(sweeps.get("architectures", ()), parameterisation="mupc")
-    result += [(name, selected(others, architecture=name)) for name in _values(others, "architecture")]
+            result.append(
+                (f"{activation}, residual, L = {depth}", select_rows(bent, activation=activation, depth=depth))
+            )
+    others = select_rows(sweeps.get("architectures", ()), parameterisation="mupc")
+    result += [(name, select_rows(others, architecture=name)) for name in _values(others, "architecture")]
     return result
 
 

@@ -15,21 +15,29 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from pcbench.experiments.power_law import exponent
-from pcbench.experiments.scaling.exponents import DISTANCES, FLOOR, WIDE, Rows, distances, fitted, selected  # fmt: skip
+from pcbench.experiments.scaling.exponents import (  # fmt: skip
+    DISTANCES,
+    FLOOR,
+    WIDE,
+    Rows,
+    distances,
+    points_to_fit,
+    select_rows,
+)
 from pcbench.output import drawing
-from pcbench.theory import expected_excess
+from pcbench.theory import expected_trace_excess
 
 _MISS = r"$1 - \cos$ of the gradients"
 _QUANTITIES = (("gap", r"loss$/F^* - 1$"), ("gradient_error", "relative gradient error"), ("misalignment", _MISS))
 
 
-def told(name: str, x: Iterable[float], y: Iterable[float]) -> str:
+def exponent_label(name: str, x: Iterable[float], y: Iterable[float]) -> str:
     """A name with its exponent, or alone where there are too few points for one."""
     slope, half = exponent(x, y)
     return f"{name}: ${slope:.2f} \\pm {half:.2f}$" if math.isfinite(half) else name
 
 
-def by(rows: Rows, over: str, value: str) -> tuple[list[int], list[list[float]]]:
+def group_values(rows: Rows, over: str, value: str) -> tuple[list[int], list[list[float]]]:
     """Ascending values of `over`, and of each all values of `value` that are more than rounding."""
     return drawing.samples_by_size(rows, over, value, above=FLOOR)
 
@@ -63,16 +71,16 @@ def _widths(
     r"""One quantity against width, a colour and a marker a group, with the exponents of the widths \(N \ge 8L\)."""
     colours, seen, fitted_any = drawing.sequential(len(groups)), set[int](), False
     for (name, wanted), colour, marker in zip(groups, colours, drawing.MARKERS * 2, strict=False):
-        chosen = selected(rows, **wanted)
-        sizes, samples = by(chosen, "width", value)
+        chosen = select_rows(rows, **wanted)
+        sizes, samples = group_values(chosen, "width", value)
         if not sizes:
             continue
         seen |= set(sizes)
-        label = told(name, *fitted(chosen, value))
+        label = exponent_label(name, *points_to_fit(chosen, value))
         fitted_any |= label != name
         drawing.points(axes, sizes, samples, color=colour, fmt=marker, label=label)
     drawing.size_axes(axes, seen, title=title, x="width $N$", y=y)
-    _beside(axes, f"exponent, $N \\geq {WIDE}{'L' if 'depth' in rows[0] else ''}$" if fitted_any else "")
+    _legend_outside(axes, f"exponent, $N \\geq {WIDE}{'L' if 'depth' in rows[0] else ''}$" if fitted_any else "")
 
 
 def _all_widths(row: Iterable[Axes], rows: Rows, groups: Sequence[tuple[str, Mapping[str, Any]]], title: str) -> None:
@@ -81,7 +89,7 @@ def _all_widths(row: Iterable[Axes], rows: Rows, groups: Sequence[tuple[str, Map
         _widths(axes, rows, value, groups, title=f"{title}: {name}", y=name)
 
 
-def _beside(axes: Axes, title: str = "") -> None:
+def _legend_outside(axes: Axes, title: str = "") -> None:
     """The legend to the right of the panel, where it covers no point."""
     drawing.legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, title=title or None)
 
@@ -95,56 +103,57 @@ def _initialisation(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
     _all_widths(axes[0], muPC, groups, "mupc")
     widths = np.array(sorted({r["width"] for r in rows}))
     for depth, colour in zip(depths, drawing.sequential(len(depths)), strict=True):
-        theory = [expected_excess("mupc", width=int(n), depth=depth, residual=True) for n in widths]
+        theory = [expected_trace_excess("mupc", width=int(n), depth=depth, residual=True) for n in widths]
         axes[0, 0].plot(widths, theory, color=colour, linewidth=1, zorder=1)
-        sizes, samples = by([{**r, "ratio": r["excess"] / r["expected_excess"]} for r in selected(muPC, depth=depth)],
-                            "width", "ratio")  # fmt: skip
+        chosen = select_rows(muPC, depth=depth)
+        ratios = [{**r, "ratio": r["excess"] / r["expected_excess"]} for r in chosen]
+        sizes, samples = group_values(ratios, "width", "ratio")
         drawing.points(axes[1, 0], sizes, samples, color=colour, label=f"$L={depth}$")
     axes[1, 0].axhline(1, color=drawing.INK, linewidth=1)
     title = r"tr$(S-I)/K$ over its exact mean"
     drawing.size_axes(axes[1, 0], widths.tolist(), title=title, x="width $N$", y="measured / expected")
-    _beside(axes[1, 0])
+    _legend_outside(axes[1, 0])
     middle = depths[len(depths) // 2]
     kinds = [("mupc", "mupc", True), ("ntp", "ntp", True), ("sp, residual", "sp", True), ("sp, plain", "sp", False)]
     looks = list(zip(kinds, drawing.PALETTE, drawing.MARKERS, strict=False))
     for one, (value, title) in zip(axes[1, 1:], _QUANTITIES[1:], strict=True):
         for (name, parameterisation, residual), colour, marker in looks:
-            chosen = selected(rows, parameterisation=parameterisation, residual=residual, depth=middle)
-            sizes, samples = by(chosen, "width", value)
+            chosen = select_rows(rows, parameterisation=parameterisation, residual=residual, depth=middle)
+            sizes, samples = group_values(chosen, "width", value)
             if sizes:
                 drawing.points(one, sizes, samples, color=colour, fmt=marker, label=name)
         drawing.size_axes(one, widths.tolist(), title=f"controls at $L={middle}$: {title}", x="width $N$", y=title)
-        _beside(one)
+        _legend_outside(one)
     return figure, [rows]
 
 
 def _training(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
     rows = sweeps["training"]
-    toy, images = selected(rows, task="toy"), selected(rows, task="images")
-    limit = sorted(selected(rows, task="limit"), key=lambda r: r["update"])
+    toy, images = select_rows(rows, task="toy"), select_rows(rows, task="images")
+    limit = sorted(select_rows(rows, task="limit"), key=lambda r: r["update"])
     figure, axes = drawing.panels(2, 3, width=16, height=8)
     widths = sorted({r["width"] for r in toy})
     shown = [w for w in widths if w >= 32][:: max(1, len(widths) // 4)]
     for one, value, title in ((axes[0, 0], "bp_loss", "BP: loss"), (axes[0, 1], "pc_loss", "PC: loss")):
         for width, colour in zip(shown, drawing.sequential(len(shown)), strict=True):
-            steps, samples = by(selected(toy, width=width), "update", value)
+            steps, samples = group_values(select_rows(toy, width=width), "update", value)
             drawing.band(one, steps, samples, color=colour, label=f"$N={width}$")
         one.plot([r["update"] for r in limit], [r[value] for r in limit], color=drawing.INK, linestyle="--",
                  label=r"$N\to\infty$, theory")  # fmt: skip
         drawing.log_axes(one, x=False)
         drawing.describe(one, title=f"toy task, {title}", x="update", y="loss")
-        _beside(one)
+        _legend_outside(one)
     far = distances(rows)
     for name, colour, marker in zip((name for name, _ in DISTANCES), drawing.PALETTE, drawing.MARKERS, strict=False):
-        sizes, samples = by(far, "width", name)
-        label = told(name, (r["width"] for r in far), (r[name] for r in far))
+        sizes, samples = group_values(far, "width", name)
+        label = exponent_label(name, (r["width"] for r in far), (r[name] for r in far))
         drawing.points(axes[0, 2], sizes, samples, color=colour, fmt=marker, label=label)
     drawing.size_axes(axes[0, 2], widths, title="largest distance of losses in training", x="width $N$", y="distance")
-    _beside(axes[0, 2], "exponent of $N$")
+    _legend_outside(axes[0, 2], "exponent of $N$")
     marks, depths = sorted({r["update"] for r in images}), sorted({r["depth"] for r in images})
     deep = depths[-1] if depths else 0
     groups = [(f"$t={t}$", {"update": t}) for t in marks]
-    _all_widths(axes[1], selected(images, depth=deep), groups, f"images, Adam, $L={deep}$")
+    _all_widths(axes[1], select_rows(images, depth=deep), groups, f"images, Adam, $L={deep}$")
     return figure, [rows]
 
 
@@ -160,8 +169,8 @@ def _nonlinear(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
             title=f"{activations[0]}: {_MISS}", y=_MISS)  # fmt: skip
     deep = sorted({r["depth"] for r in steps})
     for depth, colour in zip(deep, drawing.sequential(len(deep)), strict=True):
-        chosen = selected(steps, depth=depth)
-        numbers, samples = by([r for r in chosen if not r.get("equilibrium")], "steps", "misalignment")
+        chosen = select_rows(steps, depth=depth)
+        numbers, samples = group_values([r for r in chosen if not r.get("equilibrium")], "steps", "misalignment")
         drawing.band(axes[0, 2], numbers, samples, color=colour, label=f"$L={depth}$")
         rest = [r["misalignment"] for r in chosen if r.get("equilibrium")]
         if rest:
@@ -169,7 +178,7 @@ def _nonlinear(sweeps: Mapping[str, Rows]) -> tuple[Any, list[Rows]]:
     drawing.log_axes(axes[0, 2])
     title = f"too few steps ({steps[0]['activation']}, $N={steps[0]['width']}$)" if steps else ""
     drawing.describe(axes[0, 2], title=title, x="steps of gradient descent", y=_MISS)
-    _beside(axes[0, 2], "dashed: at certified\nequilibrium" if steps else "")
+    _legend_outside(axes[0, 2], "dashed: at certified\nequilibrium" if steps else "")
     return figure, [rows, steps]
 
 

@@ -107,7 +107,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     images = [p for p in files if p.name.startswith("train-images-idx3-ubyte")]
     labels = [p for p in files if p.name.startswith("train-labels-idx1-ubyte")]
     if binary or pickled:
-        parts = [_binary(p) for p in binary] if binary else [_pickled(p) for p in pickled]
+        parts = [_binary(p) for p in binary] if binary else [_read_pickle(p) for p in pickled]
         planes = np.concatenate([p[0] for p in parts]).reshape(-1, 3, 32, 32)
         return planes.transpose(0, 2, 3, 1), np.concatenate([p[1] for p in parts]), "CIFAR-10"
     if images and labels:
@@ -143,7 +143,7 @@ class _ArraysOnly(pickle.Unpickler):
         return super().find_class(module_name.replace("numpy.core", "numpy._core"), global_name)
 
 
-def _pickled(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_pickle(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
         pixels, labels = np.asarray(content[b"data"]), np.asarray(content[b"labels"], np.int64)

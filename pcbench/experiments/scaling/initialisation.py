@@ -16,7 +16,7 @@ from pcbench.experiments.scaling.options import Options, network_seed
 from pcbench.experiments.sweep import Point
 from pcbench.output.table import Row
 from pcbench.problem.mlp import Problem
-from pcbench.theory import expected_excess
+from pcbench.theory import expected_trace_excess
 
 CONTROLS = (("ntp", True), ("sp", True), ("sp", False))
 """Parameterisations, and whether residual, that are measured at the middle depth only."""
@@ -33,13 +33,13 @@ def points(options: Options) -> list[Point]:
     return found
 
 
-def measure(point: Point) -> list[Row]:
+def measure_point(point: Point) -> list[Row]:
     """A row for each parameterisation and network."""
     data = images.load(point["data"], batch=point["batch"], seed=point["seed"])
     rows = []
     for parameterisation, residual in point["cases"]:
         width, depth = point["width"], point["depth"]
-        expected = expected_excess(parameterisation, width=width, depth=depth, residual=residual)
+        expected = expected_trace_excess(parameterisation, width=width, depth=depth, residual=residual)
         for repeat in range(point["repeats"]):
             problem = Problem(
                 input_dim=data.input.shape[1],

@@ -18,7 +18,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from pcbench.output import drawing
-from pcbench.theory import expected_excess
+from pcbench.theory import expected_trace_excess
 
 Row = Mapping[str, Any]
 RATIOS = (1, 4, 16)
@@ -32,7 +32,7 @@ def draw(rows: Sequence[Row], directory: str | Path) -> list[Path]:
     figure, axes = drawing.panels(1, 3, width=13, height=4.2)
     constants(axes[0, 0], residual, plain)
     diagonals(axes[0, 1], residual)
-    grid(figure, axes[0, 2], residual)
+    draw_grid(figure, axes[0, 2], residual)
     data = ", ".join(sorted({str(r["data"]) for r in rows}))
     note = f"mupc at initialisation; data: {data}; points: mean of logarithms and its 95 % interval over networks"
     return drawing.save_both(figure, Path(directory, "width-depth"), note=note)
@@ -50,7 +50,7 @@ def constants(axes: Axes, residual: Sequence[Row], plain: Sequence[Row]) -> None
         at = [r for r in rows if r["width"] == width]
         sizes, samples = drawing.samples_by_size(at, "depth", lambda r: r["excess"] * r["width"] / r["depth"])
         drawing.points(axes, sizes, samples, color=colour, fmt=marker, label=f"{name}, $N={width}$")
-        exact = [width / d * expected_excess("mupc", width=width, depth=int(d), residual=skips) for d in fine]
+        exact = [width / d * expected_trace_excess("mupc", width=width, depth=int(d), residual=skips) for d in fine]
         axes.plot(fine, exact, color=colour, linewidth=1.3, label=f"{name}, exact")
     axes.plot(fine, np.ones(len(fine)), color="#666666", linewidth=1.1, linestyle=(0, (5, 2)), label="paper, $L/N$")
     axes.plot(
@@ -76,7 +76,7 @@ def diagonals(axes: Axes, rows: Sequence[Row]) -> None:
     drawing.legend(axes, loc="lower right", ncols=3)
 
 
-def grid(figure: Figure, axes: Axes, rows: Sequence[Row]) -> None:
+def draw_grid(figure: Figure, axes: Axes, rows: Sequence[Row]) -> None:
     """The gradient error at every width and depth, with the line N = L."""
     widths, depths = sorted({r["width"] for r in rows}), sorted({r["depth"] for r in rows})
     table = np.full((len(depths), len(widths)), math.nan)
@@ -94,7 +94,7 @@ def grid(figure: Figure, axes: Axes, rows: Sequence[Row]) -> None:
         value = float(table[i, j])
         if math.isfinite(value):
             colour = "white" if float(norm(value)) < 0.55 else "black"
-            axes.text(j, i, _short(value), ha="center", va="center", fontsize=7, color=colour)
+            axes.text(j, i, _number_text(value), ha="center", va="center", fontsize=7, color=colour)
     inside = [d for d in depths if widths[0] <= d <= widths[-1]]
     if len(inside) > 1:
         across = np.interp(np.log(inside), np.log(widths), range(len(widths)))
@@ -103,6 +103,6 @@ def grid(figure: Figure, axes: Axes, rows: Sequence[Row]) -> None:
     drawing.colour_bar(figure, axes, image, pad=0.02)
 
 
-def _short(value: float) -> str:
+def _number_text(value: float) -> str:
     """Two digits without a leading zero: `.043`, `.9`, `1.7`."""
     return f"{value:.2g}".removeprefix("0") if value >= 1e-3 else f"{value:.0e}"

@@ -61,7 +61,7 @@ class LearningCurves:
     energies: np.ndarray
     gradient_errors: np.ndarray
     cosines: np.ndarray
-    excesses: np.ndarray
+    trace_excesses: np.ndarray
     residuals: np.ndarray
     converged: np.ndarray
 
@@ -75,7 +75,7 @@ def toy_data(seed: int, *, input_dim: int = 40, batch: int = 20) -> tuple[np.nda
     return arrays.normal(seed, "toy/input", batch, input_dim), labels[:, None]
 
 
-def learning_curves(
+def measure_curves(
     problem: Problem,
     input: np.ndarray,
     target: np.ndarray,
@@ -234,8 +234,8 @@ def _step(weights: Weights, gradient: Weights, moments: Any, count: Any, rate: A
     first = jax.tree.map(lambda m, g: _FIRST_DECAY * m + (1 - _FIRST_DECAY) * g, moments[0], gradient)
     second = jax.tree.map(lambda v, g: _SECOND_DECAY * v + (1 - _SECOND_DECAY) * g * g, moments[1], gradient)
 
-    def moved(w: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
+    def adam_step(w: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
         mean, square = m / (1 - _FIRST_DECAY**count), v / (1 - _SECOND_DECAY**count)
         return w - rate * mean / (jnp.sqrt(square) + _EPSILON)
 
-    return jax.tree.map(moved, weights, first, second), (first, second)
+    return jax.tree.map(adam_step, weights, first, second), (first, second)

@@ -40,12 +40,12 @@ def points(options: Options) -> list[Point]:
         {"activation": activation, "width": width, "depth": depth, **common}
         for activation in ACTIVATIONS
         for depth in options.some_depths(3, 16)
-        for width in options.upto(max(256, options.widths[-1] // 4))
+        for width in options.widths_up_to(max(256, options.widths[-1] // 4))
         if width > 2
     ]
 
 
-def measure(point: Point) -> list[Row]:
+def measure_point(point: Point) -> list[Row]:
     """A row for each network."""
     data = images.load(point["data"], batch=point["batch"], seed=point["seed"])
     rows = []
@@ -66,7 +66,7 @@ def measure(point: Point) -> list[Row]:
 
 def step_points(options: Options) -> list[Point]:
     """Four depths at one width: the width is not what decides how many steps are needed."""
-    width = max(options.upto(_STEPS_WIDTH))
+    width = max(options.widths_up_to(_STEPS_WIDTH))
     depths = [d for d in options.depths if d > 2] or list(options.depths)
     common = {**_common(options, _STEPS_BATCH), "repeats": min(3, options.repeats)}
     return [{"activation": "tanh", "width": width, "depth": d, **common} for d in depths[-4:]]
@@ -92,7 +92,7 @@ def measure_steps(point: Point) -> list[Row]:
 
 
 _continue = counted_jit()(inference.infer)
-_energy = counted_jit()(energy.energy)
+_energy = counted_jit()(energy.total_energy)
 
 
 def _state_row(pcn: PCN, data: images.Images, activities: jax.Array, certified: bool) -> Row:

@@ -25,7 +25,7 @@ class Options:
     batch: int = 64
     accelerator: bool = False
 
-    def upto(self, width: int) -> tuple[int, ...]:
+    def widths_up_to(self, width: int) -> tuple[int, ...]:
         """The widths that are at most `width`, or the smallest one if none is."""
         return tuple(w for w in self.widths if w <= width) or self.widths[:1]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pcbench.experiments.scaling import images
-from pcbench.experiments.scaling.learning_curves import LearningCurves, learning_curves, toy_data
+from pcbench.experiments.scaling.learning_curves import LearningCurves, measure_curves, toy_data
 from pcbench.experiments.scaling.options import Options, network_seed
 from pcbench.experiments.sweep import Point
 from pcbench.output.table import Row
@@ -37,12 +37,12 @@ def points(options: Options) -> list[Point]:
     for depth in options.some_depths(2, 16):
         found += [
             {"task": "images", "width": w, "depth": depth, "data": options.data, "batch": batch, **common}
-            for w in options.upto(largest)
+            for w in options.widths_up_to(largest)
         ]
     return found
 
 
-def measure(point: Point) -> list[Row]:
+def measure_point(point: Point) -> list[Row]:
     """A row for each update that is kept and each network."""
     if point["task"] == "limit":
         x, y = toy_data(point["seed"])
@@ -69,7 +69,7 @@ def measure(point: Point) -> list[Row]:
             seed=network_seed(point["seed"], point["task"], point["width"], point["depth"], repeat),
         )
         settings: dict[str, Any] = {"base_rate": TOY_RATE} if toy else {"base_rate": ADAM_RATE, "optimiser": "adam"}
-        curves = learning_curves(problem, x, y, updates=UPDATES, **settings)
+        curves = measure_curves(problem, x, y, updates=UPDATES, **settings)
         keep = range(UPDATES + 1) if toy else MARKS
         rows += [{"task": point["task"], "data": name, **_row(curves, point, repeat, t)} for t in keep]
     return rows
@@ -85,7 +85,7 @@ def _row(curves: LearningCurves, point: Point, repeat: int, t: int) -> Row:
         "pc_loss": curves.pc_losses[t],
         "energy": curves.energies[t],
         "gap": curves.pc_losses[t] / curves.energies[t] - 1,
-        "excess": curves.excesses[t],
+        "excess": curves.trace_excesses[t],
         "gradient_error": curves.gradient_errors[t],
         "misalignment": np.maximum(1 - curves.cosines[t], 0.0),
         "certified": bool(curves.converged[t]),

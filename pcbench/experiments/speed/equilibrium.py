@@ -50,14 +50,14 @@ def points(widths: Iterable[int], depths: Iterable[int], *, batch: int = 16, rou
     ]  # fmt: skip
 
 
-def measure(point: Point) -> Iterable[Row]:
+def measure_point(point: Point) -> Iterable[Row]:
     """One row for each solver of this network's equilibrium."""
     problem = Problem(
         input_dim=40, width=point["width"], depth=point["depth"], output_dim=10, batch=point["batch"],
         activation=point["activation"], residual=True, parameterisation="mupc", seed=1,
     )  # fmt: skip
     with jax.enable_x64(True):
-        return _measured(problem, point)
+        return _measure_solvers(problem, point)
 
 
 def dense_equilibrium(network: PCN, input: Any, target: Any) -> jax.Array:
@@ -88,10 +88,10 @@ def dense_equilibrium(network: PCN, input: Any, target: Any) -> jax.Array:
 _dense = counted_jit()(dense_equilibrium)
 
 
-def _measured(problem: Problem, point: Point) -> list[Row]:
+def _measure_solvers(problem: Problem, point: Point) -> list[Row]:
     net = problem.network()
     network, x, y = jax.device_put((PCN.from_network(net), problem.input(), problem.target()))
-    roads = _roads(problem, network, x, y)
+    roads = _solvers(problem, network, x, y)
     programs: dict[str, Callable[[], Any]] = {name: road[0] for name, road in roads.items()}
     programs["BP gradient"] = lambda: _backpropagation(network, x, y)
     with for_speed():
@@ -109,13 +109,15 @@ def _measured(problem: Problem, point: Point) -> list[Row]:
     return rows
 
 
-def _roads(problem: Problem, network: PCN, x: Any, y: Any) -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
+def _solvers(
+    problem: Problem, network: PCN, x: Any, y: Any
+) -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
     """For each solver how to run it, and how to read its activities, convergence and gradient evaluations."""
 
     def state(result: Any) -> tuple[Any, bool, int]:
         return result.activities, result.outcome.name == "CONVERGED", result.evaluations
 
-    def descended(result: Any) -> tuple[Any, bool, int]:
+    def passage_state(result: Any) -> tuple[Any, bool, int]:
         return result.activities, result.passages[-1].reached, result.passages[-1].evaluations
 
     # For tanh, whose slope is at most 1, what is best for the linear network of the same weights.
@@ -136,7 +138,7 @@ def _roads(problem: Problem, network: PCN, x: Any, y: Any) -> dict[str, tuple[Ca
             max_evaluations=MOST_EVALUATIONS, check_every=32,
         )  # fmt: skip
 
-    roads["gradient descent"] = (descend, descended)
+    roads["gradient descent"] = (descend, passage_state)
     return roads
 
 

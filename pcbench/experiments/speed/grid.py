@@ -34,10 +34,10 @@ from pcbench.experiments.sweep import Point
 from pcbench.output.table import Row
 from pcbench.problem.network import Network
 from pcbench.problem.parameterisation import layer_scalings
-from pcbench.reference.inference.groups import feedforward, grouped
-from pcbench.reference.inference.layout import TIERS, prepared, product
-from pcbench.reference.inference.orientation import Orientation, Product, orientation_for, products, turned
-from pcbench.reference.inference.steps import settle_grouped
+from pcbench.reference.inference.groups import feedforward, group_layers
+from pcbench.reference.inference.layout import TIERS, prepare_weights, product
+from pcbench.reference.inference.orientation import Orientation, Product, orient, orientation_for, products
+from pcbench.reference.inference.steps import run_grouped
 from pcbench.timing.clock import Stepper, long_enough, step_seconds, stepper
 from pcbench.timing.machine import available_cpus, processor
 from pcbench.worker.client import WorkerClient
@@ -54,7 +54,7 @@ class Limits:
     bytes: float = 2e9
     operations: float = 1e11
 
-    def exceeded(self, point: Point) -> str:
+    def reason_to_skip(self, point: Point) -> str:
         """Why this cell is left out, or an empty string."""
         size, work = 2 * needed_bytes(point), operations(point)
         if size > self.bytes:
@@ -86,7 +86,7 @@ def points(
          "rounds": rounds}
         for d, t in kinds for n in widths for l in depths for b in batches
     ]  # fmt: skip
-    reasons = [limits.exceeded(point) for point in wanted]
+    reasons = [limits.reason_to_skip(point) for point in wanted]
     kept = [p for p, reason in zip(wanted, reasons, strict=True) if not reason]
     return kept, [(p, reason) for p, reason in zip(wanted, reasons, strict=True) if reason]
 
@@ -116,9 +116,9 @@ class Measure:
     def __call__(self, point: Point) -> Iterable[Row]:
         """The rows of a cell."""
         with jax.enable_x64(point["dtype"] == "float64"):
-            return self._measured(point)
+            return self._measure_cell(point)
 
-    def _measured(self, point: Point) -> list[Row]:
+    def _measure_cell(self, point: Point) -> list[Row]:
         network, input, target = _case(point)
         timed = _Timed(point["seconds"])
         rows = {"reference": _reference(point, network, input, target, timed)}
@@ -155,7 +155,7 @@ class Measure:
         return result | row | {"needed_bytes": needed_bytes(point)}
 
 
-def where() -> str:
+def run_conditions() -> str:
     """The device, the cores, the versions and the day of a run, in a sentence."""
     device, today = jax.devices()[0], datetime.now(UTC).date()
     cores = os.environ.get("NPROC") or len(available_cpus())  # XLA's CPU client reads NPROC before it looks
@@ -212,12 +212,12 @@ def _reference(
     groups: int | None = None, orientation: Orientation | None = None,
 ) -> Row:  # fmt: skip
     """The program behind long inference of the reference, compiled ahead so that compiling can be told from running."""
-    cut, x, y = jax.device_put((grouped(network, len(input), groups), input, target))
+    cut, x, y = jax.device_put((group_layers(network, len(input), groups), input, target))
     state = [jax.jit(feedforward)(cut, x)]
     eta = np.dtype(point["dtype"]).type(STEP_SIZE)
     orientation = orientation or orientation_for(cut.hidden, len(input), point["tier"])
     begin = time.perf_counter()
-    lowered = settle_grouped.donating.lower(
+    lowered = run_grouped.donating.lower(
         cut, x, y, activities=state[0], steps=1, step_size=eta, tier=point["tier"], orientation=orientation
     )
     compiled = lowered.compile()
@@ -239,7 +239,7 @@ def _plain(point: Point, network: Network, input: Any, target: Any, timed: _Time
     Its one call is not set against one of a single step, whose program would take as long to compile again; that
     leaves the dispatch in, some tenths of a millisecond in `seconds`.
     """
-    z = [jnp.asarray(a) for a in jax.jit(feedforward)(grouped(network, len(input)), input).layers()]
+    z = [jnp.asarray(a) for a in jax.jit(feedforward)(group_layers(network, len(input)), input).layers()]
     weights, x, y = jax.device_put((network.weights, input, target))
     count = timed.counts["reference"]
     eta = np.dtype(point["dtype"]).type(STEP_SIZE)
@@ -311,7 +311,7 @@ def _chain(rows: int, width: int, dtype: str, tier: str) -> Callable[[int], Any]
 
     @jax.jit
     def loop(z: jax.Array, W: jax.Array, steps: Any) -> jax.Array:
-        factors = prepared(W, tier)  # pyright: ignore[reportArgumentType]
+        factors = prepare_weights(W, tier)  # pyright: ignore[reportArgumentType]
         body = lambda _, z: product(z, factors, transposed=True, tier=tier)  # noqa: E731  # pyright: ignore
         return lax.fori_loop(0, steps, body, z)
 
@@ -321,12 +321,12 @@ def _chain(rows: int, width: int, dtype: str, tier: str) -> Callable[[int], Any]
 def _products_alone(point: Point, network: Network) -> Callable[[int], Any]:
     """The hidden layers' products of so many steps, grouped and written as those of the reference, and nothing else."""
     batch, tier = point["batch"], point["tier"]
-    hidden = jax.device_put(grouped(network, batch).hidden)
+    hidden = jax.device_put(group_layers(network, batch).hidden)
     orientation = orientation_for(hidden, batch, tier)
     random, dtype = np.random.default_rng(3), np.dtype(point["dtype"])
     shapes = [(*W.shape[:-2], batch, point["width"]) for W in hidden]
     start = (random.standard_normal(shape, dtype=dtype.type) for shape in shapes)
-    state = [jax.device_put(tuple(turned(z, orientation) for z in start))]
+    state = [jax.device_put(tuple(orient(z, orientation) for z in start))]
 
     def step(_: Any, activities: tuple[jax.Array, ...], pairs: Sequence[Sequence[Product]]) -> tuple[jax.Array, ...]:
         return tuple(backward(forward(z)) for z, (forward, backward) in zip(activities, pairs, strict=True))

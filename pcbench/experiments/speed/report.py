@@ -20,7 +20,7 @@ def markdown(
         for kind in dict.fromkeys(tuple(row[k] for k in _KIND) for row in rows)
     }
     parts = ["# Speed of the reference\n"]
-    parts += [f"- {dtype}, {tier}: {summary(chosen)}" for (dtype, tier), chosen in kinds.items()]
+    parts += [f"- {dtype}, {tier}: {summary_sentences(chosen)}" for (dtype, tier), chosen in kinds.items()]
     parts.append(f"\n{note}\n")
     for (dtype, tier), chosen in kinds.items():
         parts += [f"## Inference, {dtype}, {tier}\n", grid_table(chosen)]
@@ -35,7 +35,7 @@ def markdown(
     return "\n".join(parts)
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summary_sentences(rows: Sequence[Row]) -> str:
     """What fraction of the machine's rate is reached, and whether anything is faster than the reference."""
     cells = _cells(rows)
     wide = [c["reference"] for c in cells if _size(c)[0] >= 512 and _size(c)[2] == 256]
@@ -43,9 +43,9 @@ def summary(rows: Sequence[Row]) -> str:
     if wide:
         steps = [row["of_gemm"] for row in wide]
         text.append(f"At N ≥ 512, B = 256 a step runs at {min(steps):.2f} to {max(steps):.2f} of the GEMM rate")
-        known = [ratio for row in wide if (ratio := _alone(row)) is not None]
+        known = [ratio for row in wide if (ratio := _products_ratio(row)) is not None]
         text[-1] += f", its products alone at {min(known):.2f} to {max(known):.2f}." if known else "."
-    for name in others(rows):
+    for name in other_implementations(rows):
         ratios = {_size(c): c[name]["over_reference"] for c in cells if "over_reference" in c.get(name, {})}
         if ratios:
             worst = min(ratios, key=lambda size: ratios[size])
@@ -57,14 +57,14 @@ def summary(rows: Sequence[Row]) -> str:
     return " ".join(text)
 
 
-def others(rows: Sequence[Row]) -> list[str]:
+def other_implementations(rows: Sequence[Row]) -> list[str]:
     """The implementations besides the reference."""
     return list(dict.fromkeys(row["implementation"] for row in rows if row["implementation"] != "reference"))
 
 
 def grid_table(rows: Sequence[Row]) -> str:
     """One line a cell."""
-    names = others(rows)
+    names = other_implementations(rows)
     head = ["N", "L", "B", "GEMM, GFLOP/s", "own shape, GFLOP/s", "ms a step", "of GEMM", "of own shape"]
     head += ["products alone, of GEMM", "groups", "orientation"]
     head += [f"{name}, times" for name in names]
@@ -74,7 +74,7 @@ def grid_table(rows: Sequence[Row]) -> str:
         r = cell["reference"]
         line = [*map(str, _size(cell)), f"{r['gemm_rate'] / 1e9:.0f}", f"{r['own_rate'] / 1e9:.0f}"]
         line += [f"{1e3 * r['step_seconds']:.4g}", f"{r['of_gemm']:.2f}", f"{r['of_own_gemm']:.2f}"]
-        line += ["" if (alone := _alone(r)) is None else f"{alone:.2f}", str(r["groups"]), r["orientation"]]
+        line += ["" if (alone := _products_ratio(r)) is None else f"{alone:.2f}", str(r["groups"]), r["orientation"]]
         line += [_times(cell.get(name, {})) for name in names]
         line += [f"{r['compile_seconds']:.2f}"]
         line += [f"{c:.2f}" if (c := cell.get(name, {}).get("compile_seconds")) is not None else "" for name in names]
@@ -98,7 +98,7 @@ def equilibrium_table(rows: Sequence[Row]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def _alone(reference: Row) -> float | None:
+def _products_ratio(reference: Row) -> float | None:
     """The rate of the step's products alone over that of the large product; none without hidden layers."""
     rate = reference.get("products_rate")
     return rate / reference["gemm_rate"] if rate is not None else None

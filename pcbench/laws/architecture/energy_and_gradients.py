@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pcbench.laws.law import Domain, Measure, Measurement, law
-from pcbench.laws.measuring.compare import compare, compare_numbers
+from pcbench.laws.measuring.compare import compare_arrays, compare_numbers
 from pcbench.oracle import architectures as oracle
 from pcbench.oracle.running_error import Rounded
 from pcbench.problem.architecture import KINDS, Architecture, leaves
@@ -125,7 +125,7 @@ def layer_energies_match(subject: Subject, problem: ArchitectureProblem) -> Meas
     network, x, y = case(problem)
     z = problem.activities()
     expected, bounds = oracle.layer_energies(network, x, y, z)
-    return compare([subject.layer_energies(network, x, y, z)], [expected], [bounds])
+    return compare_arrays([subject.layer_energies(network, x, y, z)], [expected], [bounds])
 
 
 # ---- the feedforward pass ---------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def errors_are_zero(subject: Subject, problem: ArchitectureProblem) -> Measureme
     network, x, y = case(problem)
     z = subject.infer(network, x, y, 0, problem.step_size).activities
     predicted = own_predictions(network, x, z)[:-1]
-    return compare(z, [f.value for f in predicted], [f.error for f in predicted])
+    return compare_arrays(z, [f.value for f in predicted], [f.error for f in predicted])
 
 
 def own_predictions(network: Architecture, x: np.ndarray, z: list[np.ndarray]) -> list[Rounded]:
@@ -170,7 +170,7 @@ def prediction_continues(subject: Subject, problem: ArchitectureProblem) -> Meas
     network, x, y = case(problem)
     z = subject.infer(network, x, y, 0, problem.step_size).activities
     top = own_predictions(network, x, z)[-1]
-    return compare([subject.predict(network, x)], [top.value], [2 * top.error])
+    return compare_arrays([subject.predict(network, x)], [top.value], [2 * top.error])
 
 
 @for_each_kind(
@@ -213,7 +213,7 @@ def activity_gradients_match(subject: Subject, problem: ArchitectureProblem) -> 
     """Every entry, against the reverse mode of the definition."""
     network, x, y = case(problem)
     z = problem.activities()
-    return compare(subject.activity_gradients(network, x, y, z), *oracle.activity_gradients(network, x, y, z))
+    return compare_arrays(subject.activity_gradients(network, x, y, z), *oracle.activity_gradients(network, x, y, z))
 
 
 @for_each_kind(
@@ -228,7 +228,7 @@ def weight_gradients_match(subject: Subject, problem: ArchitectureProblem) -> Me
     network, x, y = case(problem)
     z = problem.activities()
     found = leaves(subject.weight_gradients(network, x, y, z))
-    return compare(found, *oracle.weight_gradients(network, x, y, z))
+    return compare_arrays(found, *oracle.weight_gradients(network, x, y, z))
 
 
 @for_each_kind(
@@ -248,4 +248,4 @@ def readout_only(subject: Subject, problem: ArchitectureProblem) -> Measurement:
     expected = [*(np.zeros_like(g) for g in exact[:-1]), exact[-1]]
     pairs = zip(own_predictions(network, x, z), oracle.predictions(network, x, z), strict=True)
     wider = max(float(np.max(own.error) / max(np.max(given.error), 1e-300)) for own, given in pairs)
-    return compare(found, expected, [max(2.0, wider) * b for b in bounds])
+    return compare_arrays(found, expected, [max(2.0, wider) * b for b in bounds])

@@ -16,11 +16,11 @@ import numpy as np
 
 from pcbench.laws.architecture.energy_and_gradients import case, for_each_kind, own_loss
 from pcbench.laws.law import SMOOTH, Domain, Measurement
-from pcbench.laws.measuring.compare import BLIND, compare_numbers, derivative_of, direction, inner, undecided
+from pcbench.laws.measuring.compare import BLIND, compare_numbers, derivative_of, direction, inner, no_decision
 from pcbench.oracle import architectures as oracle
 from pcbench.oracle.numerics import norm
-from pcbench.oracle.running_error import Rounded, gradients
-from pcbench.problem.architecture import Architecture, leaves, rebuilt
+from pcbench.oracle.running_error import Rounded, reverse_gradients
+from pcbench.problem.architecture import Architecture, leaves, rebuild
 from pcbench.problem.architectures import ArchitectureProblem
 from pcbench.problem.network import Activities
 from pcbench.theory.curvature import smallest_curvature
@@ -44,8 +44,8 @@ NOT_CLAIMED = "the solver did not claim convergence"
 class Certified:
     r"""`gap_bound` bounds \(F - F^*\) in the mean, infinite without a certificate; `residual_norm` is \(\|g\|\)."""
 
-    gap: float
-    residual: np.ndarray
+    gap_bound: float
+    residual_norm: np.ndarray
     curvature: np.ndarray
 
 
@@ -77,7 +77,7 @@ def certify(network: Architecture, x: np.ndarray, y: np.ndarray, z: Activities, 
     residual = np.sqrt(np.sum([np.sum(g.reshape(len(g), -1) ** 2, axis=1) for g in slope], axis=0))
     if network.kind == "cnn" and network.activation == "linear":
         ones = np.ones_like(residual)
-        return Certified(gap=float(np.mean(residual**2)) / 2, residual=residual, curvature=ones)
+        return Certified(gap_bound=float(np.mean(residual**2)) / 2, residual_norm=residual, curvature=ones)
     lowest = smallest_curvature(cast(Any, space), lanczos)
     reach = 2 * residual / np.maximum(lowest, _LEAST)
     if np.any(reach > _H):  # nearer than that, the differences above have already felt a change of the Hessian
@@ -87,11 +87,11 @@ def certify(network: Architecture, x: np.ndarray, y: np.ndarray, z: Activities, 
         ]
         lowest = np.minimum(lowest, smallest_curvature(cast(Any, ErrorSpace(network, x, y, there)), lanczos))
     if np.any(~(lowest >= _LEAST)):
-        return Certified(gap=float("inf"), residual=residual, curvature=lowest)
-    return Certified(gap=float(np.mean(residual**2 / lowest)), residual=residual, curvature=lowest / 2)
+        return Certified(gap_bound=float("inf"), residual_norm=residual, curvature=lowest)
+    return Certified(gap_bound=float(np.mean(residual**2 / lowest)), residual_norm=residual, curvature=lowest / 2)
 
 
-def claimed(subject: Subject, problem: ArchitectureProblem) -> Claimed | None:
+def converged_answer(subject: Subject, problem: ArchitectureProblem) -> Claimed | None:
     """What the solver returns, None if it does not call that converged."""
     answer = subject.equilibrium(*case(problem))
     return answer if answer.outcome == "converged" else None
@@ -109,17 +109,17 @@ def claimed(subject: Subject, problem: ArchitectureProblem) -> Claimed | None:
 def claimed_is_stationary(subject: Subject, problem: ArchitectureProblem) -> Measurement:
     """Against the equilibrium in whose basin the activities lie; away from any a large slope is enough to fail."""
     network, x, y = case(problem)
-    answer = claimed(subject, problem)
+    answer = converged_answer(subject, problem)
     if answer is None:
-        return undecided(NOT_CLAIMED)
+        return no_decision(NOT_CLAIMED)
     found = certify(network, x, y, answer.activities)
     loss = float(np.mean(oracle.sample_loss(network, y, oracle.feedforward(network, x)[-1]).value))
     loss *= network.precision
-    allowance, gap_bound = CLAIM[problem.dtype] * loss, found.gap
+    allowance, gap_bound = CLAIM[problem.dtype] * loss, found.gap_bound
     if not np.isfinite(gap_bound):
-        gap_bound = 0.5 * float(np.mean(found.residual**2))
+        gap_bound = 0.5 * float(np.mean(found.residual_norm**2))
         if gap_bound <= 1e-3 * loss:
-            return undecided("the curvature gives no certificate", curvature=float(found.curvature.min()))
+            return no_decision("the curvature gives no certificate", curvature=float(found.curvature.min()))
     return Measurement(
         error=gap_bound, allowance=allowance, details={"loss": loss, "curvature": float(found.curvature.min())}
     )
@@ -138,7 +138,7 @@ def reported_energy(subject: Subject, problem: ArchitectureProblem) -> Measureme
     network, x, y = case(problem)
     answer = subject.equilibrium(network, x, y)
     if answer.energy is None:
-        return undecided("the solver reports no energy")
+        return no_decision("the solver reports no energy")
     value, bound = oracle.energy(network, x, y, answer.activities)
     return compare_numbers(answer.energy, value, 4 * bound)
 
@@ -155,9 +155,9 @@ def reported_energy(subject: Subject, problem: ArchitectureProblem) -> Measureme
 def not_above_the_loss(subject: Subject, problem: ArchitectureProblem) -> Measurement:
     """No certificate is needed: both numbers are the implementation's own."""
     network, x, y = case(problem)
-    answer = claimed(subject, problem)
+    answer = converged_answer(subject, problem)
     if answer is None:
-        return undecided(NOT_CLAIMED)
+        return no_decision(NOT_CLAIMED)
     energy = subject.energy(network, x, y, answer.activities)
     pass_ = oracle.feedforward(network, x)[:-1]
     loss, uncertain = own_loss(network, x, y, subject.predict(network, x), [f.value for f in pass_])
@@ -180,16 +180,16 @@ def not_above_the_loss(subject: Subject, problem: ArchitectureProblem) -> Measur
 def linear_closed_form(subject: Subject, problem: ArchitectureProblem) -> Measurement:
     """The Jacobians are those of the output at the feedforward pass, one class at a time."""
     network, x, y = case(problem)
-    answer = claimed(subject, problem)
+    answer = converged_answer(subject, problem)
     if answer is None:
-        return undecided(NOT_CLAIMED)
+        return no_decision(NOT_CLAIMED)
     zero = [Rounded.exact(np.zeros((1, *shape))) for shape in network.activity_shapes]
-    output = oracle.perturbed(network, x[:1], zero)[-1]  # the same Jacobian for every sample
+    output = oracle.forward_with_errors(network, x[:1], zero)[-1]  # the same Jacobian for every sample
     rows = []
     for k in range(output.value.shape[1]):
         unit = np.zeros_like(output.value)
         unit[:, k] = 1
-        rows.append(np.concatenate([d.ravel() for d, _ in gradients([output.times(unit)], zero)]))
+        rows.append(np.concatenate([d.ravel() for d, _ in reverse_gradients([output.times(unit)], zero)]))
     J = np.array(rows)
     S = np.eye(len(J)) / network.precision + J @ J.T
     r = np.asarray(y, np.float64) - oracle.feedforward(network, x)[-1].value
@@ -215,19 +215,19 @@ def total_derivative(subject: Subject, problem: ArchitectureProblem) -> Measurem
     A solver that ends in another basin on one side makes the two differences disagree, and the problem undecided.
     """
     network, x, y = case(problem)
-    base = claimed(subject, problem)
+    base = converged_answer(subject, problem)
     if base is None:
-        return undecided(NOT_CLAIMED)
+        return no_decision(NOT_CLAIMED)
     weights = [np.asarray(w, np.float64) for w in leaves(network.parameters)]
     size = [float(np.sqrt(np.mean(w * w))) or 1.0 for w in weights]
     along = [s * v for s, v in zip(size, direction(problem, "envelope direction", weights), strict=True)]
     h, values, worst = 1e-3, {}, 0.0
     for offset in (h, -h, h / 2, -h / 2):
-        moved = rebuilt(network.parameters, [w + offset * v for w, v in zip(weights, along, strict=True)])
+        moved = rebuild(network.parameters, [w + offset * v for w, v in zip(weights, along, strict=True)])
         there = network.with_parameters(moved)
         answer = subject.equilibrium(there, x, y)
         if answer.outcome != "converged":
-            return undecided(NOT_CLAIMED)
+            return no_decision(NOT_CLAIMED)
         values[offset], bound = oracle.energy(there, x, y, answer.activities)
         errors = [e.value for e in oracle.prediction_errors(there, x, answer.activities)]
         slope = norm(oracle.error_gradients(there, x, y, errors)[0])
@@ -239,7 +239,7 @@ def total_derivative(subject: Subject, problem: ArchitectureProblem) -> Measurem
     uncertain += _shift(network, x, y, base.activities, along)
     local = inner(found, along)
     if uncertain > BLIND * max(abs(derivative), 0.01 * norm(found) * norm(along)):
-        return undecided("no derivative sharp enough", uncertain=uncertain)
+        return no_decision("no derivative sharp enough", uncertain=uncertain)
     return Measurement(
         error=abs(local - derivative), allowance=uncertain, details={"local": local, "total": derivative}
     )
@@ -257,7 +257,7 @@ def _shift(network: Architecture, x: np.ndarray, y: np.ndarray, z: Activities, a
         return 0.0
     step = 1e-4 / size
     near = [e - step * g for e, g in zip(errors, slope, strict=True)]
-    moved = [f.value for f in oracle.perturbed(network, x, [Rounded.exact(e) for e in near])[:-1]]
+    moved = [f.value for f in oracle.forward_with_errors(network, x, [Rounded.exact(e) for e in near])[:-1]]
     change = inner(oracle.weight_gradients(network, x, y, moved)[0], along)
     change -= inner(oracle.weight_gradients(network, x, y, z)[0], along)
     return 10 * abs(change) / 1e-4 * size / _LEAST

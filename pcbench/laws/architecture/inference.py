@@ -6,7 +6,7 @@ import numpy as np
 
 from pcbench.laws.architecture.energy_and_gradients import ANY, case, for_each_kind, own_predictions
 from pcbench.laws.law import Domain, Measurement
-from pcbench.laws.measuring.compare import compare, undecided
+from pcbench.laws.measuring.compare import compare_arrays, no_decision
 from pcbench.oracle import architectures as oracle
 from pcbench.oracle.numerics import gamma, norm
 from pcbench.problem.architecture import Architecture
@@ -55,7 +55,7 @@ def step_follows(subject: Subject, problem: ArchitectureProblem) -> Measurement:
     network, x, y = case(problem)
     z = problem.activities()
     moved = subject.infer(network, x, y, 1, problem.step_size, z).activities
-    return compare(moved, *step(network, x, y, z, problem.step_size))
+    return compare_arrays(moved, *step(network, x, y, z, problem.step_size))
 
 
 @for_each_kind(
@@ -70,12 +70,12 @@ def steps_follow(subject: Subject, problem: ArchitectureProblem) -> Measurement:
     """Both states are the implementation's own, so the rounding of one step is what may lie between them."""
     network, x, y = case(problem)
     if diverges(problem, [f.value for f in oracle.feedforward(network, x)[:-1]]):
-        return undecided("inference diverges at this step size")
+        return no_decision("inference diverges at this step size")
     before = subject.infer(network, x, y, problem.steps - 1, problem.step_size).activities
     after = subject.infer(network, x, y, problem.steps, problem.step_size).activities
     expected, bounds = step(network, x, y, before, problem.step_size)
     # another number of steps may be another program, whose path rounds differently
-    return compare(after, expected, [4 * problem.steps * b for b in bounds], steps=problem.steps)
+    return compare_arrays(after, expected, [4 * problem.steps * b for b in bounds], steps=problem.steps)
 
 
 @for_each_kind(
@@ -97,7 +97,7 @@ def signal_front(subject: Subject, problem: ArchitectureProblem) -> Measurement:
     z, moved = (subject.infer(network, x, to, steps, problem.step_size).activities for to in (y, other))
     quiet = network.depth - steps - 1
     bounds = [f.error for f in own_predictions(network, x, z)[:quiet]]
-    return compare(moved[:quiet], z[:quiet], bounds, steps=steps)
+    return compare_arrays(moved[:quiet], z[:quiet], bounds, steps=steps)
 
 
 @for_each_kind(
@@ -120,4 +120,4 @@ def samples_are_independent(subject: Subject, problem: ArchitectureProblem) -> M
     before = subject.infer(network, x, y, 1, problem.step_size, z).activities
     after = subject.infer(network, x2, y2, 1, problem.step_size, z2).activities
     _, bounds = step(network, x, y, z, problem.step_size)
-    return compare([a[1:] for a in after], [b[1:] for b in before], [2 * b[1:] for b in bounds])
+    return compare_arrays([a[1:] for a in after], [b[1:] for b in before], [2 * b[1:] for b in bounds])

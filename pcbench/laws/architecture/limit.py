@@ -25,7 +25,7 @@ from pcbench.laws.architecture.equilibrium import certify
 from pcbench.laws.law import SMOOTH, Domain, Measurement
 from pcbench.laws.measuring.ladders import architecture_rungs
 from pcbench.laws.measuring.statistics import Estimate, experiment, slope
-from pcbench.laws.measuring.wide_networks import remembered
+from pcbench.laws.measuring.wide_networks import remember
 from pcbench.oracle import architectures as oracle
 from pcbench.oracle.numerics import norm
 from pcbench.problem.architecture import leaves
@@ -44,23 +44,23 @@ class Observation:
     r"""One network: \(\mathrm{loss}/F^* - 1\), the gradient's relative error, and \(1 - \cos\) without cancellation."""
 
     problem: ArchitectureProblem
-    excess: float
-    relative: float
+    energy_excess: float
+    gradient_error: float
     misalignment: float
 
 
-def observe(subject: Subject, problem: ArchitectureProblem) -> Observation | str:
+def observe_network(subject: Subject, problem: ArchitectureProblem) -> Observation | str:
     """One network as the implementation shows it at its own equilibrium, or why there is no certificate."""
-    return remembered(subject, "architecture", problem, lambda: _observe(subject, problem))
+    return remember(subject, "architecture", problem, lambda: _observe_network(subject, problem))
 
 
-def _observe(subject: Subject, problem: ArchitectureProblem) -> Observation | str:
+def _observe_network(subject: Subject, problem: ArchitectureProblem) -> Observation | str:
     network, x, y = case(problem)
     answer = subject.equilibrium(network, x, y)
     if answer.outcome != "converged":
         return "the solver did not claim convergence"
     loss = float(np.mean(oracle.sample_loss(network, y, oracle.feedforward(network, x)[-1]).value))
-    gap_bound = certify(network, x, y, answer.activities, LANCZOS).gap
+    gap_bound = certify(network, x, y, answer.activities, LANCZOS).gap_bound
     if not gap_bound <= CERTIFIED * loss:
         return f"no certificate of equilibrium: F - F* is bounded by {gap_bound / loss:.1e} of the loss"
     energy = subject.energy(network, x, y, answer.activities)
@@ -69,13 +69,13 @@ def _observe(subject: Subject, problem: ArchitectureProblem) -> Observation | st
     units = [[g / norm(side) for g in side] for side in (found, backprop)]
     return Observation(
         problem=problem,
-        excess=loss / energy - 1,
-        relative=norm([g - b for g, b in zip(found, backprop, strict=True)]) / norm(backprop),
+        energy_excess=loss / energy - 1,
+        gradient_error=norm([g - b for g, b in zip(found, backprop, strict=True)]) / norm(backprop),
         misalignment=0.5 * norm([a - b for a, b in zip(*units, strict=True)]) ** 2,
     )
 
 
-def in_width(
+def width_exponent(
     name: str, quantity: str, seen: list[Observation], expected: float, band: float, detect: float
 ) -> Estimate:
     """The exponent in N of one quantity; the variance of its logarithm falls as 1/N."""
@@ -84,7 +84,7 @@ def in_width(
     return slope(name, widths, values, weights=widths, expected=expected, band=band, detect=detect)
 
 
-def climb(
+def measure_ladder(
     subject: Subject,
     first: ArchitectureProblem,
     estimates: Callable[[list[Observation], list[Observation]], list[Estimate]],
@@ -99,7 +99,7 @@ def climb(
             for rung in rungs:
                 seed = Random(f"{rung.line()} {number}").getrandbits(64)
                 for multiplier in (1.0, rung.width**-0.5):
-                    seen = observe(subject, rung.replace(seed=seed, output_multiplier=multiplier))
+                    seen = observe_network(subject, rung.replace(seed=seed, output_multiplier=multiplier))
                     (lost if isinstance(seen, str) else found).append(seen)  # type: ignore[arg-type]
         return found, lost
 
@@ -126,11 +126,11 @@ def energy_rate(subject: Subject, problem: ArchitectureProblem) -> Measurement:
 
     def estimates(mupc: list[Observation], control: list[Observation]) -> list[Estimate]:
         return [
-            in_width("exponent of loss/F* - 1", "energy_excess", mupc, -1.0, band=0.2, detect=0.7),
-            in_width("exponent with a readout of N^-1/2", "energy_excess", control, 0.05, band=0.2, detect=0.7),
+            width_exponent("exponent of loss/F* - 1", "energy_excess", mupc, -1.0, band=0.2, detect=0.7),
+            width_exponent("exponent with a readout of N^-1/2", "energy_excess", control, 0.05, band=0.2, detect=0.7),
         ]
 
-    return climb(subject, problem, estimates)
+    return measure_ladder(subject, problem, estimates)
 
 
 @for_each_kind(
@@ -150,9 +150,9 @@ def gradient_rate(subject: Subject, problem: ArchitectureProblem) -> Measurement
 
     def estimates(mupc: list[Observation], control: list[Observation]) -> list[Estimate]:
         return [
-            in_width("exponent of the gradient error", "gradient_error", mupc, -0.9, band=0.2, detect=0.65),
-            in_width("exponent of 1 - cos", "misalignment", mupc, -1.85, band=0.4, detect=1.2),
-            in_width("exponent with a readout of N^-1/2", "gradient_error", control, 0.0, band=0.2, detect=0.65),
+            width_exponent("exponent of the gradient error", "gradient_error", mupc, -0.9, band=0.2, detect=0.65),
+            width_exponent("exponent of 1 - cos", "misalignment", mupc, -1.85, band=0.4, detect=1.2),
+            width_exponent("exponent with a readout of N^-1/2", "gradient_error", control, 0.0, band=0.2, detect=0.65),
         ]
 
-    return climb(subject, problem, estimates)
+    return measure_ladder(subject, problem, estimates)

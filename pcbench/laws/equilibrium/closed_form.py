@@ -8,8 +8,8 @@ import numpy as np
 
 from pcbench import theory
 from pcbench.laws.law import SMOOTH, Domain, Measurement, law
-from pcbench.laws.measuring.compare import BLIND, case, compare_states, trajectory, undecided
-from pcbench.laws.measuring.equilibrium import Settled, settle, theory_slack
+from pcbench.laws.measuring.compare import BLIND, case, compare_states, no_decision, trajectory
+from pcbench.laws.measuring.equilibrium import CertifiedActivities, certified_equilibrium, theory_slack
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle import rounding
 from pcbench.oracle.numerics import norm
@@ -29,15 +29,17 @@ def _energy(subject: Subject, network: Network, x: np.ndarray, y: np.ndarray, z:
     return subject.energy(network, x, y, z)
 
 
-def settled_energy(subject: Subject, problem: Problem) -> tuple[Measurement | None, Settled, float, float]:
+def certified_energy(
+    subject: Subject, problem: Problem
+) -> tuple[Measurement | None, CertifiedActivities, float, float]:
     """Settle, and the energy reported there with the slack it is owed: certificate, rounding and closed form."""
     network, x, y = case(problem)
-    settled = settle(subject, problem, network, x, y)
+    settled = certified_equilibrium(subject, problem, network, x, y)
     z = settled.activities
-    slack = settled.gap + 2 * rounding.energy_bound(network, x, y, z)
+    slack = settled.gap_bound + 2 * rounding.energy_bound(network, x, y, z)
     energy = _energy(subject, network, x, y, z)
     if not slack <= BLIND * energy:
-        return undecided(NOT_CERTIFIED, gap=settled.gap, source=settled.source), settled, energy, slack
+        return no_decision(NOT_CERTIFIED, gap=settled.gap_bound, source=settled.source), settled, energy, slack
     return None, settled, energy, slack
 
 
@@ -78,9 +80,9 @@ def claimed_is_stationary(subject: Subject, problem: Problem) -> Measurement:
     network, x, y = case(problem)
     claimed = subject.equilibrium(network, x, y)
     if claimed.outcome != "converged":
-        return undecided("the solver did not claim convergence", outcome=claimed.outcome)
+        return no_decision("the solver did not claim convergence", outcome=claimed.outcome)
     wide = network.astype("float64")
-    certificate = theory.certificate(wide, x.astype(np.float64), y.astype(np.float64), claimed.activities)
+    certificate = theory.certify(wide, x.astype(np.float64), y.astype(np.float64), claimed.activities)
     loss = network.precision * oracle.loss(network, x, y)
     tolerance = CLAIM[problem.dtype]
     rounding_gap = 0.5 * norm(_error_space_rounding(network, x, y, claimed.activities)) ** 2 / problem.batch
@@ -89,9 +91,9 @@ def claimed_is_stationary(subject: Subject, problem: Problem) -> Measurement:
     if not certificate.holds:
         gap_bound = 0.5 * float(np.mean(certificate.residual_norm**2))
         if gap_bound <= allowance:
-            return undecided("stationary, but the curvature gives no certificate", because=certificate.reason)
+            return no_decision("stationary, but the curvature gives no certificate", because=certificate.reason)
         if np.all(certificate.residual_norm**2 <= 2 * 1e-3 * max(loss, 1e-300)):
-            return undecided("no certificate of equilibrium close enough", because=certificate.reason)
+            return no_decision("no certificate of equilibrium close enough", because=certificate.reason)
     return Measurement(
         error=gap_bound, allowance=allowance, details={"loss": loss, "certificate": certificate.reason[:60]}
     )
@@ -139,7 +141,7 @@ def _error_space_rounding(network: Network, x: np.ndarray, y: np.ndarray, z: lis
 def energy_is_closed_form(subject: Subject, problem: Problem) -> Measurement:
     """The reported energy at certified activities lies within the certificate of F*."""
     network, x, y = case(problem)
-    reason, settled, energy, slack = settled_energy(subject, problem)
+    reason, settled, energy, slack = certified_energy(subject, problem)
     if reason:
         return reason
     exact = theory.equilibrium_energy(network, x, y)
@@ -163,7 +165,7 @@ def errors_are_a_backward_pass(subject: Subject, problem: Problem) -> Measuremen
     network, x, y = case(problem)
     claimed = subject.equilibrium(network, x, y)
     if claimed.outcome != "converged":
-        return undecided("the solver did not claim convergence", outcome=claimed.outcome)
+        return no_decision("the solver did not claim convergence", outcome=claimed.outcome)
     errors = oracle.prediction_errors(network, x, y, claimed.activities)[:-1]
     exact = theory.equilibrium_errors(network, x, y)[:-1]
     own = norm(rounding.error_bounds(network.astype("float64"), x, y, claimed.activities)[:-1])
@@ -172,7 +174,7 @@ def errors_are_a_backward_pass(subject: Subject, problem: Problem) -> Measuremen
     bound = np.sqrt(2 * CLAIM[problem.dtype] * loss) + drift + own + theory_slack(network) * norm(exact)
     error = norm([a - e for a, e in zip(errors, exact, strict=True)])
     if bound > BLIND * np.sqrt(2 * loss):
-        return undecided("rounding would hide a defect")
+        return no_decision("rounding would hide a defect")
     return Measurement(error=error, allowance=float(bound), details={"size": norm(exact)})
 
 
@@ -188,7 +190,7 @@ def errors_are_a_backward_pass(subject: Subject, problem: Problem) -> Measuremen
 def energy_bounds(subject: Subject, problem: Problem) -> Measurement:
     """The loss is taken at the implementation's own prediction."""
     network, x, y = case(problem)
-    reason, _, energy, slack = settled_energy(subject, problem)
+    reason, _, energy, slack = certified_energy(subject, problem)
     if reason:
         return reason
     output = subject.predict(network, x)
@@ -219,7 +221,7 @@ def not_above_the_loss(subject: Subject, problem: Problem) -> Measurement:
     network, x, y = case(problem)
     claimed = subject.equilibrium(network, x, y)
     if claimed.outcome != "converged":
-        return undecided("the solver did not claim convergence", outcome=claimed.outcome)
+        return no_decision("the solver did not claim convergence", outcome=claimed.outcome)
     energy = _energy(subject, network, x, y, claimed.activities)
     output = subject.predict(network, x)
     loss = network.precision * float(np.mean(oracle.sample_loss(network, y, output)))
@@ -242,7 +244,7 @@ def reported_is_the_energy_there(subject: Subject, problem: Problem) -> Measurem
     network, x, y = case(problem)
     claimed = subject.equilibrium(network, x, y)
     if claimed.energy is None:
-        return undecided("the solver reports no energy")
+        return no_decision("the solver reports no energy")
     there = _energy(subject, network, x, y, claimed.activities)
     allowance = 4 * rounding.energy_bound(network, x, y, claimed.activities)
     return Measurement(error=abs(claimed.energy - there), allowance=allowance, details={"reported": claimed.energy})
@@ -265,10 +267,10 @@ def never_below_the_minimum(subject: Subject, problem: Problem) -> Measurement:
     network, x, y = case(problem)
     z = subject.infer(network, x, y, problem.steps, problem.step_size).activities
     if not np.all(np.isfinite(norm(z))) or norm(z) > 1e100:
-        return undecided("inference diverged at this step size")
+        return no_decision("inference diverged at this step size")
     energy = _energy(subject, network, x, y, z)
     exact = theory.equilibrium_energy(network, x, y)
-    gap_bound = theory.certificate(network.astype("float64"), x.astype(float), y.astype(float), z).mean_gap_bound
+    gap_bound = theory.certify(network.astype("float64"), x.astype(float), y.astype(float), z).mean_gap_bound
     slack = 2 * rounding.energy_bound(network, x, y, z) + theory_slack(network) * (exact + gap_bound)
     error = max(exact - energy, energy - exact - gap_bound, 0.0)
     return Measurement(error=error, allowance=slack, details={"energy": energy, "minimum": exact, "gap": gap_bound})

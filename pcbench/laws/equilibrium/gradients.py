@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pcbench import theory
-from pcbench.laws.equilibrium.closed_form import ENERGY, LINEAR, NOT_CERTIFIED, settled_energy
+from pcbench.laws.equilibrium.closed_form import ENERGY, LINEAR, NOT_CERTIFIED, certified_energy
 from pcbench.laws.law import SMOOTH, Domain, Measurement, law
 from pcbench.laws.measuring.compare import (
     BLIND,
@@ -14,10 +14,10 @@ from pcbench.laws.measuring.compare import (
     derivative_of,
     direction,
     inner,
-    shifted,
-    undecided,
+    no_decision,
+    step_along,
 )
-from pcbench.laws.measuring.equilibrium import Settled, settle, theory_slack
+from pcbench.laws.measuring.equilibrium import CertifiedActivities, certified_equilibrium, theory_slack
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle import rounding
 from pcbench.oracle.numerics import norm
@@ -39,13 +39,13 @@ from pcbench.worker.subject import Subject
 def gradient_is_total_derivative(subject: Subject, problem: Problem) -> Measurement:
     """The right side differentiates the closed form by central differences: no local rule takes part."""
     network, x, y = case(problem)
-    settled = settle(subject, problem, network, x, y)
+    settled = certified_equilibrium(subject, problem, network, x, y)
     gradients = subject.weight_gradients(network, x, y, settled.activities)
     size = max(float(np.abs(w).max()) for w in network.weights) or 1.0
     along = [size * v / np.sqrt(v.shape[0]) for v in direction(problem, "envelope direction", network.weights)]
     h = 1e-3
     values = {
-        offset: theory.equilibrium_energy(network.with_weights(shifted(network.weights, offset, along)), x, y)
+        offset: theory.equilibrium_energy(network.with_weights(step_along(network.weights, offset, along)), x, y)
         for offset in (h, -h, h / 2, -h / 2)
     }
     slope, uncertain = derivative_of(values, h, theory_slack(network) * max(values.values()))
@@ -59,7 +59,7 @@ def gradient_is_total_derivative(subject: Subject, problem: Problem) -> Measurem
     )  # fmt: skip
 
 
-def _gradient_shift(network: Network, x: np.ndarray, y: np.ndarray, settled: Settled) -> float:
+def _gradient_shift(network: Network, x: np.ndarray, y: np.ndarray, settled: CertifiedActivities) -> float:
     r"""How far weight gradients may be from those at equilibrium: \(\frac{a_l}{B}\) times the certified distances."""
     distance = settled.certificate.distance_bound
     if distance is None:
@@ -89,7 +89,7 @@ def _gradient_shift(network: Network, x: np.ndarray, y: np.ndarray, settled: Set
 def weight_gradients_closed_form(subject: Subject, problem: Problem) -> Measurement:
     """In the norm of all layers together."""
     network, x, y = case(problem)
-    settled = settle(subject, problem, network, x, y)
+    settled = certified_equilibrium(subject, problem, network, x, y)
     gradients = subject.weight_gradients(network, x, y, settled.activities)
     exact = theory.equilibrium_weight_gradients(network, x, y)
     bound = norm(rounding.weight_gradient_bounds(network, x, y, settled.activities))
@@ -112,10 +112,10 @@ def weight_gradients_closed_form(subject: Subject, problem: Problem) -> Measurem
 def cross_entropy_envelope(subject: Subject, problem: Problem) -> Measurement:
     """A K-dimensional Newton problem per sample against the implementation's own equilibrium."""
     network, x, y = case(problem)
-    reason, settled, energy, slack = settled_energy(subject, problem)
+    reason, settled, energy, slack = certified_energy(subject, problem)
     if reason:
         return reason
-    exact = float(np.mean(theory.envelope(network.astype("float64"), x.astype(float), y.astype(float)).energies))
+    exact = float(np.mean(theory.solve_envelope(network.astype("float64"), x.astype(float), y.astype(float)).energies))
     # the envelope's own error: its Newton iteration ends at 1e-13 of the loss
     allowance = slack + 1e-11 * network.precision * oracle.loss(network, x, y)
     return Measurement(
@@ -135,10 +135,10 @@ def cross_entropy_envelope(subject: Subject, problem: Problem) -> Measurement:
 )
 def monotone_in_precision(subject: Subject, problem: Problem) -> Measurement:
     """Precisions a factor of 2 apart."""
-    reason, _, low, slack = settled_energy(subject, problem)
+    reason, _, low, slack = certified_energy(subject, problem)
     if reason:
         return reason
-    reason, _, high, more = settled_energy(subject, problem.replace(output_precision=2 * problem.output_precision))
+    reason, _, high, more = certified_energy(subject, problem.replace(output_precision=2 * problem.output_precision))
     if reason:
         return reason
     allowance = slack + more
@@ -166,10 +166,10 @@ def weak_precision_gives_backprop(subject: Subject, problem: Problem) -> Measure
         network, x, y = case(problem.replace(output_precision=precision))
         backprop = oracle.backprop_gradients(network, x, y)
         if norm(backprop) == 0:
-            return undecided("backpropagation's gradient is zero")
+            return no_decision("backpropagation's gradient is zero")
         claimed = subject.equilibrium(network, x, y)
         if claimed.outcome != "converged":
-            return undecided("the solver did not claim convergence", outcome=claimed.outcome)
+            return no_decision("the solver did not claim convergence", outcome=claimed.outcome)
         z = claimed.activities
         gradients = subject.weight_gradients(network, x, y, z)
         errors.append(norm([g - b for g, b in zip(gradients, backprop, strict=True)]) / norm(backprop))
@@ -181,5 +181,5 @@ def weak_precision_gives_backprop(subject: Subject, problem: Problem) -> Measure
         scale = max(norm(np.asarray(a)) for a in (x, *z))
         slack += 4 * residual * scale / problem.batch / norm(backprop)
     if regime > 0.2:
-        return undecided("the precision is not small for this network", error=errors[0])
+        return no_decision("the precision is not small for this network", error=errors[0])
     return Measurement(error=errors[1], allowance=errors[0] / 4 + slack, details={"at larger precision": errors[0]})

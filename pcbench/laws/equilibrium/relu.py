@@ -21,7 +21,7 @@ import numpy as np
 
 from pcbench import theory
 from pcbench.laws.law import Domain, Measurement, law
-from pcbench.laws.measuring.compare import BLIND, case, step_bounds, undecided
+from pcbench.laws.measuring.compare import BLIND, case, no_decision, step_bounds
 from pcbench.oracle import mlp as oracle
 from pcbench.problem.mlp import Problem
 from pcbench.problem.network import Activities, Network
@@ -81,7 +81,7 @@ def relu_is_one_sided_stationary(subject: Subject, problem: Problem) -> Measurem
     scale = _norms(oracle.weighted_errors(network, x, y, result.activities))
     decided = counts & ((allowed <= BLIND * scale) | (result.residual > allowed))
     if not decided.any():
-        return undecided("no sample has come to rest", moving=float(np.min(allowed / np.maximum(scale, 1e-300))))
+        return no_decision("no sample has come to rest", moving=float(np.min(allowed / np.maximum(scale, 1e-300))))
     ratio = np.where(decided, result.residual / np.maximum(allowed, 1e-300), -1.0)
     worst = int(np.argmax(ratio))
     kinks = sum(int(k[decided].sum()) for k in result.at_kink)

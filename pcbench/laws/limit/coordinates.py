@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pcbench.laws.law import Measurement, law
-from pcbench.laws.limit.rates import CLOSED_FORMS, LINEAR, NEEDS, in_depth, in_width
+from pcbench.laws.limit.rates import CLOSED_FORMS, LINEAR, NEEDS, depth_exponent, width_exponent
 from pcbench.laws.measuring.statistics import Estimate
-from pcbench.laws.measuring.wide_networks import Observation, climb
+from pcbench.laws.measuring.wide_networks import Observation, measure_ladder
 from pcbench.problem.mlp import Problem
 from pcbench.worker.subject import Subject
 
@@ -45,14 +45,14 @@ def coordinates_in_width(subject: Subject, problem: Problem) -> Measurement:
 
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
         return [
-            in_width("activities", "activities", seen, 0.0),
-            in_width("prediction errors", "errors", seen, -1.0),
-            in_width("layer energy", "layer_energy", seen, -1.0, band=0.25, detect=0.8),
-            in_width("change of features", "feature_change", seen, 0.0, band=0.2),
-            in_width("change of output", "output_change", seen, 0.0, band=0.2),
+            width_exponent("activities", "activities", seen, 0.0),
+            width_exponent("prediction errors", "errors", seen, -1.0),
+            width_exponent("layer energy", "layer_energy", seen, -1.0, band=0.25, detect=0.8),
+            width_exponent("change of features", "feature_change", seen, 0.0, band=0.2),
+            width_exponent("change of output", "output_change", seen, 0.0, band=0.2),
         ]
 
-    return climb(subject, "training", problem, estimates)
+    return measure_ladder(subject, "training", problem, estimates)
 
 
 @law(
@@ -76,10 +76,10 @@ def coordinates_in_depth(subject: Subject, problem: Problem) -> Measurement:
 
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
         return [
-            in_depth("activities", "activities", seen, 0.1),
-            in_depth("prediction errors", "errors", seen, 0.1),
-            in_depth("layer energy", "layer_energy", seen, 0.2),
-            in_depth("change of features", "feature_change", seen, 0.55, band=0.3, detect=1.1),
+            depth_exponent("activities", "activities", seen, 0.1),
+            depth_exponent("prediction errors", "errors", seen, 0.1),
+            depth_exponent("layer energy", "layer_energy", seen, 0.2),
+            depth_exponent("change of features", "feature_change", seen, 0.55, band=0.3, detect=1.1),
         ]
 
-    return climb(subject, "depth", problem, estimates)
+    return measure_ladder(subject, "depth", problem, estimates)

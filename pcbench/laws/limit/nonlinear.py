@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pcbench.laws.law import SMOOTH, Domain, Measurement, law
-from pcbench.laws.limit.rates import NEEDS, in_width
+from pcbench.laws.limit.rates import NEEDS, width_exponent
 from pcbench.laws.measuring.statistics import Estimate
-from pcbench.laws.measuring.wide_networks import Observation, climb
+from pcbench.laws.measuring.wide_networks import Observation, measure_ladder
 from pcbench.problem.mlp import Problem
 from pcbench.worker.subject import Subject
 
@@ -40,8 +40,8 @@ def nonlinear_rates_in_width(subject: Subject, problem: Problem) -> Measurement:
 
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
         return [
-            in_width("exponent of loss/F* - 1", "energy_excess", seen, -1.0, band=0.2, detect=0.75),
-            in_width("exponent of the gradient error", "gradient_error", seen, -1.0, band=0.2, detect=0.75),
+            width_exponent("exponent of loss/F* - 1", "energy_excess", seen, -1.0, band=0.2, detect=0.75),
+            width_exponent("exponent of the gradient error", "gradient_error", seen, -1.0, band=0.2, detect=0.75),
         ]
 
-    return climb(subject, "nonlinear", problem, estimates)
+    return measure_ladder(subject, "nonlinear", problem, estimates)

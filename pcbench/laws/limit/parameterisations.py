@@ -22,7 +22,15 @@ from pcbench.laws.law import Measurement, law
 from pcbench.laws.limit.rates import CLOSED_FORMS, LINEAR, NEEDS
 from pcbench.laws.measuring.compare import case
 from pcbench.laws.measuring.statistics import Estimate, slope
-from pcbench.laws.measuring.wide_networks import climb, equilibrium, remembered, rms, under, updated, widths
+from pcbench.laws.measuring.wide_networks import (
+    certified_activities,
+    measure_ladder,
+    remember,
+    rms,
+    select_parameterisation,
+    update_weights,
+    widths,
+)
 from pcbench.oracle import mlp as oracle
 from pcbench.problem.mlp import Problem
 from pcbench.problem.network import Network
@@ -48,7 +56,7 @@ class Change:
     output_of_backprop: float
 
 
-def drawn(regime: theory.Regime, random: Random) -> Exponents:
+def draw_exponents(regime: theory.Regime, random: Random) -> Exponents:
     r"""Exponents of a regime: \(a = (0, \tfrac12, p)\), \(b = 0\) and a rate \(c\), shifted by \(\theta\)."""
     if regime is theory.Regime.FEATURE_LEARNING:
         p, c = 1.0, -1.0
@@ -72,7 +80,7 @@ def drawn(regime: theory.Regime, random: Random) -> Exponents:
 
 def change(subject: Subject, problem: Problem) -> Change | str:
     """What two updates change, or why there is no certificate."""
-    return remembered(subject, "change", problem, lambda: _change(subject, problem))
+    return remember(subject, "change", problem, lambda: _change(subject, problem))
 
 
 def _change(subject: Subject, problem: Problem) -> Change | str:
@@ -80,13 +88,13 @@ def _change(subject: Subject, problem: Problem) -> Change | str:
     pc = backprop = network
     moved = []
     for _ in range(UPDATES if theory.regime(_exponents(problem)) is not theory.Regime.UNSTABLE else 1):
-        z = equilibrium(subject, problem, pc, oracle.loss(pc, x, y))
+        z = certified_activities(subject, problem, pc, oracle.loss(pc, x, y))
         if isinstance(z, str):
             return z
-        pc = updated(pc, subject.weight_gradients(pc, x, y, z), problem)
-        backprop = updated(backprop, oracle.backprop_gradients(backprop, x, y), problem)
-        moved.append(_moved(network, pc, x))
-    (features, output), (features_of_backprop, output_of_backprop) = moved[-1], _moved(network, backprop, x)
+        pc = update_weights(pc, subject.weight_gradients(pc, x, y, z), problem)
+        backprop = update_weights(backprop, oracle.backprop_gradients(backprop, x, y), problem)
+        moved.append(_change_sizes(network, pc, x))
+    (features, output), (features_of_backprop, output_of_backprop) = moved[-1], _change_sizes(network, backprop, x)
     return Change(
         problem=problem,
         first_output=moved[0][1],
@@ -102,7 +110,7 @@ def _exponents(problem: Problem) -> Exponents:
     return problem.parameterisation
 
 
-def _moved(before: Network, after: Network, x: np.ndarray) -> tuple[float, float]:
+def _change_sizes(before: Network, after: Network, x: np.ndarray) -> tuple[float, float]:
     hidden = oracle.feedforward(after, x)[-1] - oracle.feedforward(before, x)[-1]
     return rms(hidden), rms(oracle.predict(after, x) - oracle.predict(before, x))
 
@@ -125,7 +133,7 @@ def stable_together(subject: Subject, problem: Problem) -> Measurement:
     """One stable and one unstable parameterisation a run, drawn from the problem's seed."""
     random = Random(f"exponents {problem.seed}")
     regime = random.choice((theory.Regime.FEATURE_LEARNING, theory.Regime.LAZY, theory.Regime.TRIVIAL))
-    stable, unstable = drawn(regime, random), drawn(theory.Regime.UNSTABLE, random)
+    stable, unstable = draw_exponents(regime, random), draw_exponents(theory.Regime.UNSTABLE, random)
     growth, power = theory.expected_growth(stable), 1 - 2 * unstable.output - unstable.rate
 
     def exponent(name: str, seen: Sequence[Change], values: list[float], expected: float, band: float, detect: float):
@@ -133,7 +141,7 @@ def stable_together(subject: Subject, problem: Problem) -> Measurement:
         return slope(name, weights, values, weights=weights, expected=expected, band=band, detect=detect)
 
     def estimates(seen: Sequence[Change]) -> list[Estimate]:
-        calm, wild = under(stable, seen), under(unstable, seen)
+        calm, wild = select_parameterisation(stable, seen), select_parameterisation(unstable, seen)
         return [
             exponent(f"features, {regime}", calm, [o.features for o in calm], growth.hidden, 0.25, 0.75),
             exponent(f"output, {regime}", calm, [o.output for o in calm], growth.output, 0.25, 0.75),
@@ -142,4 +150,4 @@ def stable_together(subject: Subject, problem: Problem) -> Measurement:
             exponent("output, unstable", wild, [o.first_output for o in wild], power, 0.2, power - 0.05),
         ]
 
-    return climb(subject, "training", problem, estimates, parameterisations=(stable, unstable), look=change)
+    return measure_ladder(subject, "training", problem, estimates, parameterisations=(stable, unstable), look=change)

@@ -17,7 +17,14 @@ from collections.abc import Sequence
 from pcbench import theory
 from pcbench.laws.law import Domain, Measurement, law
 from pcbench.laws.measuring.statistics import Estimate, level, slope
-from pcbench.laws.measuring.wide_networks import Observation, climb, depths, of, under, widths
+from pcbench.laws.measuring.wide_networks import (
+    Observation,
+    column,
+    depths,
+    measure_ladder,
+    select_parameterisation,
+    widths,
+)
 from pcbench.problem.mlp import Problem
 from pcbench.worker.subject import Subject
 
@@ -31,24 +38,24 @@ NEEDS = ("energy-at-activities", "weight-gradients")
 CLOSED_FORMS = ("equilibrium.energy-is-the-closed-form", "equilibrium.weight-gradients-are-the-closed-form")
 
 
-def _over_theory(seen: Sequence[Observation]) -> list[float]:
-    return [o.excess / theory.expected_excess_of(o.problem) for o in seen]
+def _excess_ratios(seen: Sequence[Observation]) -> list[float]:
+    return [o.energy_excess / theory.expected_trace_excess_of(o.problem) for o in seen]
 
 
-def in_width(
+def width_exponent(
     name: str, quantity: str, seen: Sequence[Observation], expected: float, band: float = 0.15, detect: float = 0.5
 ) -> Estimate:
     """The exponent in N of one quantity."""
     return slope(
-        name, widths(seen), of(quantity, seen), weights=widths(seen), expected=expected, band=band, detect=detect
+        name, widths(seen), column(quantity, seen), weights=widths(seen), expected=expected, band=band, detect=detect
     )
 
 
-def in_depth(
+def depth_exponent(
     name: str, quantity: str, seen: Sequence[Observation], expected: float, band: float = 0.2, detect: float = 0.6
 ) -> Estimate:
     """The exponent in L of one quantity."""
-    return slope(name, depths(seen), of(quantity, seen), expected=expected, band=band, detect=detect)
+    return slope(name, depths(seen), column(quantity, seen), expected=expected, band=band, detect=detect)
 
 
 @law(
@@ -68,16 +75,16 @@ def energy_rate_in_width(subject: Subject, problem: Problem) -> Measurement:
     """Exponent and constant under `mupc`, exponent and the exact expectation under the controls."""
 
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
-        mupc, ntp, sp = (under(name, seen) for name in (*CONTROLLED, "sp"))
+        mupc, ntp, sp = (select_parameterisation(name, seen) for name in (*CONTROLLED, "sp"))
         return [
-            in_width("exponent", "energy_excess", mupc, -1.0),
-            level("log of excess over E[S]", _over_theory(mupc), weights=widths(mupc), band=0.1, detect=0.4),
-            in_width("exponent under ntp", "energy_excess", ntp, 0.0),
-            level("log of excess over E[S], ntp", _over_theory(ntp), weights=widths(ntp), band=0.1, detect=0.4),
-            in_width("exponent under sp", "energy_excess", sp, 0.0),
+            width_exponent("exponent", "energy_excess", mupc, -1.0),
+            level("log of excess over E[S]", _excess_ratios(mupc), weights=widths(mupc), band=0.1, detect=0.4),
+            width_exponent("exponent under ntp", "energy_excess", ntp, 0.0),
+            level("log of excess over E[S], ntp", _excess_ratios(ntp), weights=widths(ntp), band=0.1, detect=0.4),
+            width_exponent("exponent under sp", "energy_excess", sp, 0.0),
         ]
 
-    return climb(subject, "width", problem, estimates, parameterisations=(*CONTROLLED, "sp"))
+    return measure_ladder(subject, "width", problem, estimates, parameterisations=(*CONTROLLED, "sp"))
 
 
 @law(
@@ -98,16 +105,16 @@ def gradient_rate_in_width(subject: Subject, problem: Problem) -> Measurement:
     """Direction and norm together; the control is the one that a cosine test lets pass."""
 
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
-        mupc, ntp = under("mupc", seen), under("ntp", seen)
+        mupc, ntp = select_parameterisation("mupc", seen), select_parameterisation("ntp", seen)
         # Where S is s I the error is s/(1+s): 0.70 for L = 3, 0.84 for L = 5.
-        away = [o.relative / (s / (1 + s)) for o in ntp for s in [theory.expected_excess_of(o.problem)]]
+        away = [o.relative / (s / (1 + s)) for o in ntp for s in [theory.expected_trace_excess_of(o.problem)]]
         return [
-            in_width("exponent", "gradient_error", mupc, -1.0),
-            in_width("exponent under ntp", "gradient_error", ntp, 0.0),
+            width_exponent("exponent", "gradient_error", mupc, -1.0),
+            width_exponent("exponent under ntp", "gradient_error", ntp, 0.0),
             level("log of error over s/(1+s), ntp", away, weights=widths(ntp), band=0.1, detect=0.3),
         ]
 
-    return climb(subject, "width", problem, estimates, parameterisations=CONTROLLED)
+    return measure_ladder(subject, "width", problem, estimates, parameterisations=CONTROLLED)
 
 
 @law(
@@ -127,13 +134,13 @@ def direction_rate_in_width(subject: Subject, problem: Problem) -> Measurement:
     """Cosine alone is a blind test: it improves with width whether or not the gradients meet."""
 
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
-        mupc, ntp = under("mupc", seen), under("ntp", seen)
+        mupc, ntp = select_parameterisation("mupc", seen), select_parameterisation("ntp", seen)
         return [
-            in_width("exponent", "misalignment", mupc, -2.0, band=0.3, detect=1.0),
-            in_width("exponent under ntp", "misalignment", ntp, -1.0, band=0.3, detect=1.0),
+            width_exponent("exponent", "misalignment", mupc, -2.0, band=0.3, detect=1.0),
+            width_exponent("exponent under ntp", "misalignment", ntp, -1.0, band=0.3, detect=1.0),
         ]
 
-    return climb(subject, "width", problem, estimates, parameterisations=CONTROLLED)
+    return measure_ladder(subject, "width", problem, estimates, parameterisations=CONTROLLED)
 
 
 @law(
@@ -151,13 +158,13 @@ def energy_rate_in_depth(subject: Subject, problem: Problem) -> Measurement:
     """What is left after dividing by the exact expectation has no slope and no constant."""
 
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
-        ratio = _over_theory(seen)
+        ratio = _excess_ratios(seen)
         return [
             slope("exponent of excess over E[S]", depths(seen), ratio, expected=0.0, band=0.1, detect=0.4),
             level("log of excess over E[S]", ratio, band=0.1, detect=0.4),
         ]
 
-    return climb(subject, "depth", problem, estimates)
+    return measure_ladder(subject, "depth", problem, estimates)
 
 
 @law(
@@ -175,9 +182,9 @@ def gradient_rate_in_depth(subject: Subject, problem: Problem) -> Measurement:
     """From L = 3 to 24 the constant of L/N still grows: an exponent of 1.1."""
 
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
-        return [in_depth("exponent", "gradient_error", seen, 1.1, band=0.25, detect=0.75)]
+        return [depth_exponent("exponent", "gradient_error", seen, 1.1, band=0.25, detect=0.75)]
 
-    return climb(subject, "depth", problem, estimates)
+    return measure_ladder(subject, "depth", problem, estimates)
 
 
 @law(
@@ -197,10 +204,12 @@ def diagonal(subject: Subject, problem: Problem) -> Measurement:
 
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
         return [
-            in_width("exponent of 1 - F*/loss", "deficit", seen, 0.2, band=0.25, detect=0.8),
-            in_width("exponent of the gradient error", "gradient_error", seen, 0.0, band=0.25, detect=0.8),
+            width_exponent("exponent of 1 - F*/loss", "deficit", seen, 0.2, band=0.25, detect=0.8),
+            width_exponent("exponent of the gradient error", "gradient_error", seen, 0.0, band=0.25, detect=0.8),
             level("log of 1 - F*/loss over 0.53", [o.deficit / 0.53 for o in seen], band=0.25, detect=0.8),
-            level("log of the gradient error over 0.87", [o.relative / 0.87 for o in seen], band=0.25, detect=0.8),
+            level(
+                "log of the gradient error over 0.87", [o.gradient_error / 0.87 for o in seen], band=0.25, detect=0.8
+            ),
         ]
 
-    return climb(subject, "diagonal", problem, estimates)
+    return measure_ladder(subject, "diagonal", problem, estimates)

@@ -20,8 +20,8 @@ import numpy as np
 from pcbench import theory
 from pcbench.laws.equilibrium.closed_form import NOT_CERTIFIED
 from pcbench.laws.law import Domain, Measurement, law
-from pcbench.laws.measuring.compare import BLIND, case, undecided
-from pcbench.laws.measuring.equilibrium import settle
+from pcbench.laws.measuring.compare import BLIND, case, no_decision
+from pcbench.laws.measuring.equilibrium import certified_equilibrium
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle.numerics import norm
 from pcbench.problem.mlp import Problem
@@ -47,15 +47,15 @@ Over the same networks: median 1.6, one in a thousand above 11, one more decade 
 """
 
 
-def _excess(subject: Subject, problem: Problem) -> tuple[float, float] | None:
+def _energy_excess(subject: Subject, problem: Problem) -> tuple[float, float] | None:
     """loss/F* - 1 from the implementation's own loss and energy, and its certified uncertainty; None if none."""
     network, x, y = case(problem)
-    settled = settle(subject, problem, network, x, y)
+    settled = certified_equilibrium(subject, problem, network, x, y)
     energy = subject.energy(network, x, y, settled.activities)
     loss = float(np.mean(oracle.sample_loss(network, y, subject.predict(network, x))))
-    if not settled.gap <= BLIND * max(loss - energy, 0.0) or energy <= 0:
+    if not settled.gap_bound <= BLIND * max(loss - energy, 0.0) or energy <= 0:
         return None
-    return loss / energy - 1, settled.gap / energy
+    return loss / energy - 1, settled.gap_bound / energy
 
 
 @law(
@@ -72,15 +72,15 @@ def _excess(subject: Subject, problem: Problem) -> tuple[float, float] | None:
 )
 def energy_converges(subject: Subject, problem: Problem) -> Measurement:
     """Measured over expected energy excess on a logarithmic scale, and a control drawn with the same seed."""
-    measured = _excess(subject, problem)
+    measured = _energy_excess(subject, problem)
     if measured is None:
-        return undecided(NOT_CERTIFIED)
-    expected = theory.expected_excess_of(problem)
+        return no_decision(NOT_CERTIFIED)
+    expected = theory.expected_trace_excess_of(problem)
     error = abs(math.log(max(measured[0], 1e-300) / expected))
     control = CONTROLS[problem.seed % 2]
-    against = _excess(subject, problem.replace(parameterisation=control))
+    against = _energy_excess(subject, problem.replace(parameterisation=control))
     if against is None:
-        return undecided(NOT_CERTIFIED)
+        return no_decision(NOT_CERTIFIED)
     details = {"excess": measured[0], "expected": expected, f"excess under {control}": against[0]}
     if against[0] < 0.1:  # the smallest expected excess of a control is 0.5 (ntp, L = 2)
         return Measurement(error=0.1, allowance=against[0], details=details)
@@ -90,8 +90,8 @@ def energy_converges(subject: Subject, problem: Problem) -> Measurement:
 def _gradients(subject: Subject, problem: Problem) -> tuple[list[np.ndarray], list[np.ndarray]] | None:
     """The implementation's weight gradients at certified equilibrium, and backpropagation's."""
     network, x, y = case(problem)
-    settled = settle(subject, problem, network, x, y)
-    if not settled.gap <= 1e-6 * oracle.loss(network, x, y):
+    settled = certified_equilibrium(subject, problem, network, x, y)
+    if not settled.gap_bound <= 1e-6 * oracle.loss(network, x, y):
         return None
     return subject.weight_gradients(network, x, y, settled.activities), oracle.backprop_gradients(network, x, y)
 
@@ -109,7 +109,7 @@ def gradient_in_norm(subject: Subject, problem: Problem) -> Measurement:
     """Direction and norm together, and ntp as the control that a cosine test would pass."""
     pair, control = _gradients(subject, problem), _gradients(subject, problem.replace(parameterisation="ntp"))
     if pair is None or control is None:
-        return undecided(NOT_CERTIFIED)
+        return no_decision(NOT_CERTIFIED)
     error = norm([g - b for g, b in zip(*pair, strict=True)]) / norm(pair[1])
     against = norm([g - b for g, b in zip(*control, strict=True)]) / norm(control[1])
     details = {"relative error": error, "under ntp": against}
@@ -131,7 +131,7 @@ def gradient_in_direction(subject: Subject, problem: Problem) -> Measurement:
     """Half the squared distance of the unit vectors, which does not cancel as 1 - cos does."""
     pair = _gradients(subject, problem)
     if pair is None:
-        return undecided(NOT_CERTIFIED)
+        return no_decision(NOT_CERTIFIED)
     units = [[g / norm(side) for g in side] for side in pair]
     error = 0.5 * norm([a - b for a, b in zip(*units, strict=True)]) ** 2
     return Measurement(error=error, allowance=DIRECTION * (problem.depth / problem.width) ** 2)

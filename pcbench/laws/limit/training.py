@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pcbench.laws.law import Measurement, law
 from pcbench.laws.limit.rates import CLOSED_FORMS, LINEAR, NEEDS
 from pcbench.laws.measuring.statistics import Estimate, slope
-from pcbench.laws.measuring.wide_networks import Course, climb, of, train, under, widths
+from pcbench.laws.measuring.wide_networks import Course, column, measure_ladder, select_parameterisation, train, widths
 from pcbench.problem.mlp import Problem
 from pcbench.worker.subject import Subject
 
@@ -36,15 +36,15 @@ def training_follows_backprop(subject: Subject, problem: Problem) -> Measurement
     def estimates(seen: Sequence[Course]) -> list[Estimate]:
         return [
             slope(
-                name, widths(u), of("difference", u), weights=widths(u), expected=expected, band=0.25, detect=0.75
+                name, widths(u), column("difference", u), weights=widths(u), expected=expected, band=0.25, detect=0.75
             )
             for name, u, expected in (
-                ("exponent", under("mupc", seen), -1.0),
-                ("exponent under ntp", under("ntp", seen), 0.0),
+                ("exponent", select_parameterisation("mupc", seen), -1.0),
+                ("exponent under ntp", select_parameterisation("ntp", seen), 0.0),
             )
         ]  # fmt: skip
 
-    return climb(subject, "training", problem, estimates, parameterisations=("mupc", "ntp"), look=train)
+    return measure_ladder(subject, "training", problem, estimates, parameterisations=("mupc", "ntp"), look=train)
 
 
 @law(
@@ -65,7 +65,7 @@ def training_tends_to_mean_field(subject: Subject, problem: Problem) -> Measurem
     """The limit is the same for PC and backpropagation; a single network fluctuates about it by its initial output."""
 
     def estimates(seen: Sequence[Course]) -> list[Estimate]:
-        mupc = under("mupc", seen)
-        return [slope("exponent", widths(mupc), of("deviation", mupc), expected=-0.5, band=0.1, detect=0.49)]
+        mupc = select_parameterisation("mupc", seen)
+        return [slope("exponent", widths(mupc), column("deviation", mupc), expected=-0.5, band=0.1, detect=0.49)]
 
-    return climb(subject, "training", problem, estimates, look=train)
+    return measure_ladder(subject, "training", problem, estimates, look=train)

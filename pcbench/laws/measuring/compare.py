@@ -25,7 +25,7 @@ def case(problem: Problem) -> tuple[Network, np.ndarray, np.ndarray]:
     return problem.network(), problem.input(), problem.target()
 
 
-def compare(
+def compare_arrays(
     actual: Iterable[np.ndarray], expected: Iterable[np.ndarray], bounds: Iterable[np.ndarray], **details: Any
 ) -> Measurement:
     """The worst elementwise error over its bound; inconclusive where the bounds swamp what is compared."""
@@ -51,7 +51,7 @@ def compare_numbers(actual: float, expected: float, allowance: float, **details:
     )  # fmt: skip
 
 
-def undecided(reason: str, **details: Any) -> Measurement:
+def no_decision(reason: str, **details: Any) -> Measurement:
     """A measurement that decides nothing, and why."""
     return Measurement(error=0.0, allowance=1.0, details=details, inconclusive=reason)
 
@@ -62,7 +62,7 @@ def direction(problem: AnyProblem, role: str, like: Iterable[np.ndarray]) -> lis
     return arrays.normals(problem.seed, [f"{role}/{i}" for i in range(len(shapes))], shapes)
 
 
-def shifted(base: Iterable[np.ndarray], step: float, along: Iterable[np.ndarray]) -> list[np.ndarray]:
+def step_along(base: Iterable[np.ndarray], step: float, along: Iterable[np.ndarray]) -> list[np.ndarray]:
     """`base + step * along`, array by array, in float64."""
     return [np.asarray(b, np.float64) + step * v for b, v in zip(base, along, strict=True)]
 
@@ -117,7 +117,9 @@ def curvature_bound(network: Network, input: np.ndarray, target: np.ndarray, act
     return 1.2 * worst
 
 
-def growth(network: Network, input: np.ndarray, target: np.ndarray, activities: Activities, step_size: float) -> float:
+def perturbation_growth(
+    network: Network, input: np.ndarray, target: np.ndarray, activities: Activities, step_size: float
+) -> float:
     r"""By how much one inference step can stretch a perturbation: \(\|I - \eta H\|\).
 
     \(H\) lies between \(-C\) and \(\Lambda + C\), \(\Lambda\) from `largest_slope` and \(C\) the curvature.
@@ -176,7 +178,7 @@ def trajectory(
     for _ in range(steps):
         if undecided_kink(network, input, z, distance):
             distance = float("inf")
-        rate = growth(network, input, target, z, step_size) * sequential
+        rate = perturbation_growth(network, input, target, z, step_size) * sequential
         distance = rate * distance + sequential * norm(step_bounds(network, input, target, z, step_size))
         z = oracle.inference_step(network, input, target, z, step_size, order)
     return z, distance

@@ -21,7 +21,7 @@ LONG = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
+class CertifiedActivities:
     """Activities of an implementation and the certificate of how far they are from equilibrium.
 
     **Arguments:** `source` is how they were reached; `gap_bound` bounds F - F* (mean over the batch), infinite without
@@ -33,14 +33,14 @@ class Settled:
     source: str
 
     @property
-    def gap(self) -> float:
+    def gap_bound(self) -> float:
         """The certified bound on how far the energy is above its minimum."""
         return self.certificate.mean_gap_bound
 
 
-def settle(
+def certified_equilibrium(
     subject: Subject, problem: Problem, network: Network, input: np.ndarray, target: np.ndarray, lanczos: int = 60
-) -> Settled:
+) -> CertifiedActivities:
     """The implementation's equilibrium; `lanczos` bounds the products that certify a nonlinear one.
 
     Its own solver is asked first.  Without one, a linear net's inference is started at the closed form, from which a
@@ -49,22 +49,24 @@ def settle(
     if "equilibrium" in subject.offers:
         claimed = subject.equilibrium(network, input, target)
         if claimed.outcome == "converged":
-            return _certified(network, input, target, claimed.activities, "its own solver", lanczos)
+            return _certify(network, input, target, claimed.activities, "its own solver", lanczos)
     if network.linear and "start" in subject.offers:
         start = theory.envelope_activities(network, input, target)
         step = min(problem.step_size, 1 / largest_slope(network))
         state = subject.infer(network, input, target, max(1, problem.steps), step, start)
-        return _certified(network, input, target, state.activities, "inference started at the closed form", lanczos)
+        return _certify(network, input, target, state.activities, "inference started at the closed form", lanczos)
     step = 1 / largest_slope(network) if network.linear else problem.step_size
     state = subject.infer(network, input, target, LONG, step)
-    return _certified(network, input, target, state.activities, f"{LONG} inference steps", lanczos)
+    return _certify(network, input, target, state.activities, f"{LONG} inference steps", lanczos)
 
 
-def _certified(network: Network, x: np.ndarray, y: np.ndarray, z: Activities, source: str, lanczos: int) -> Settled:
+def _certify(
+    network: Network, x: np.ndarray, y: np.ndarray, z: Activities, source: str, lanczos: int
+) -> CertifiedActivities:
     wide = network.astype("float64")
-    return Settled(
+    return CertifiedActivities(
         activities=z,
-        certificate=theory.certificate(wide, np.asarray(x, np.float64), np.asarray(y, np.float64), z, steps=lanczos),
+        certificate=theory.certify(wide, np.asarray(x, np.float64), np.asarray(y, np.float64), z, steps=lanczos),
         source=source,
     )
 

@@ -23,7 +23,7 @@ One process judges a group, so that the programs of a ladder are compiled once a
 """
 
 
-def home(ladder: str, groups: int) -> int:
+def home_group(ladder: str, groups: int) -> int:
     """The group in which the laws of a ladder are judged."""
     return HOMES[ladder] % groups
 

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pcbench.laws.law import REGISTRY, Measurement
-from pcbench.laws.measuring.compare import undecided
+from pcbench.laws.measuring.compare import no_decision
 
 FAMILY = 1e-6
 """The probability that any statistical law of a run blames an implementation that obeys all of them."""
@@ -55,20 +55,20 @@ class Estimate:
     samples: int
 
     @property
-    def off(self) -> float:
+    def distance(self) -> float:
         """The distance from what is expected; infinite if the estimate is not a number."""
         distance = abs(self.value - self.expected)
         return distance if math.isfinite(distance) else math.inf
 
     @property
-    def broken(self) -> bool:
+    def contradicts_theory(self) -> bool:
         """Whether theory and estimate contradict each other."""
-        return self.off > self.band + self.half
+        return self.distance > self.band + self.half
 
     @property
     def holds(self) -> bool:
         """Whether a defect of size `detect` would have shown."""
-        return self.off + self.half <= self.detect
+        return self.distance + self.half <= self.detect
 
     def text(self) -> str:
         """The estimate with its 95 % interval and what was expected, for a report."""
@@ -157,19 +157,21 @@ def experiment(
         more, without = draw(first, last)
         samples, lost, first = samples + more, lost + without, last
         if len(lost) > _LOST * (len(samples) + len(lost)):
-            return undecided(lost[0])
+            return no_decision(lost[0])
         found = estimates(samples)
-        if any(e.broken for e in found) or all(e.holds for e in found):
+        if any(e.contradicts_theory for e in found) or all(e.holds for e in found):
             break
-    worst = max(found, key=lambda e: e.off / (e.band + e.half))
+    worst = max(found, key=lambda e: e.distance / (e.band + e.half))
     said = {e.name: e.text() for e in found}
     rates = {"false alarm": f"{FAMILY:g} a run", "missed": f"{alpha():.1e} at " + _sizes(found)}
     open_ = [e.name for e in found if not e.holds]
     return Measurement(
-        error=worst.off,
+        error=worst.distance,
         allowance=worst.band + worst.half,
         details={**said, **rates, **(details or {}), "without certificate": len(lost)},
-        inconclusive=f"not decided by {len(samples)} samples: {open_[0]}" if open_ and not worst.broken else None,
+        inconclusive=f"not decided by {len(samples)} samples: {open_[0]}"
+        if open_ and not worst.contradicts_theory
+        else None,
         samples=len(samples),
         shapes=tuple(shapes),
     )

@@ -18,7 +18,7 @@ from pcbench import theory
 from pcbench.laws.law import Measurement
 from pcbench.laws.measuring import ladders
 from pcbench.laws.measuring.compare import case
-from pcbench.laws.measuring.equilibrium import settle
+from pcbench.laws.measuring.equilibrium import certified_equilibrium
 from pcbench.laws.measuring.statistics import Estimate, experiment
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle.numerics import norm
@@ -56,9 +56,9 @@ class Observation:
     """
 
     problem: Problem
-    excess: float
+    energy_excess: float
     deficit: float
-    relative: float
+    gradient_error: float
     misalignment: float
     activities: float
     errors: float
@@ -81,7 +81,7 @@ class Course:
     deviation: float
 
 
-def remembered(subject: Subject, kind: str, problem: AnyProblem, make: Callable[[], Any]) -> Any:
+def remember(subject: Subject, kind: str, problem: AnyProblem, make: Callable[[], Any]) -> Any:
     """The result of `make`, cached for this implementation, kind of observation and problem."""
     seen = _SEEN.setdefault(subject, {})
     key = kind, problem.line()
@@ -90,23 +90,23 @@ def remembered(subject: Subject, kind: str, problem: AnyProblem, make: Callable[
     return seen[key]
 
 
-def equilibrium(subject: Subject, problem: Problem, network: Network, loss: float) -> Activities | str:
+def certified_activities(subject: Subject, problem: Problem, network: Network, loss: float) -> Activities | str:
     """The implementation's activities at equilibrium, on the problem's data, or how far from certified they are."""
-    settled = settle(subject, problem, network, problem.input(), problem.target(), LANCZOS)
-    if settled.gap <= CERTIFIED * loss:
+    settled = certified_equilibrium(subject, problem, network, problem.input(), problem.target(), LANCZOS)
+    if settled.gap_bound <= CERTIFIED * loss:
         return settled.activities
-    return f"no certificate of equilibrium: F - F* is bounded by {settled.gap / loss:.1e} of the loss"
+    return f"no certificate of equilibrium: F - F* is bounded by {settled.gap_bound / loss:.1e} of the loss"
 
 
-def observe(subject: Subject, problem: Problem) -> Observation | str:
+def observe_network(subject: Subject, problem: Problem) -> Observation | str:
     """One network as the implementation shows it, or why there is no certificate."""
-    return remembered(subject, "observation", problem, lambda: _observe(subject, problem))
+    return remember(subject, "observation", problem, lambda: _observe_network(subject, problem))
 
 
-def _observe(subject: Subject, problem: Problem) -> Observation | str:
+def _observe_network(subject: Subject, problem: Problem) -> Observation | str:
     network, x, y = case(problem)
     loss = oracle.loss(network, x, y)
-    z = equilibrium(subject, problem, network, loss)
+    z = certified_activities(subject, problem, network, loss)
     if isinstance(z, str):
         return z
     energy = subject.energy(network, x, y, z)
@@ -115,12 +115,12 @@ def _observe(subject: Subject, problem: Problem) -> Observation | str:
     units = [[g / norm(side) for g in side] for side in (gradients, backprop)]
     errors = oracle.prediction_errors(network, x, y, z)
     output_error = rms(errors[-1])
-    after = updated(network, gradients, problem)
+    after = update_weights(network, gradients, problem)
     return Observation(
         problem=problem,
-        excess=loss / energy - 1,
+        energy_excess=loss / energy - 1,
         deficit=1 - energy / loss,
-        relative=norm([g - b for g, b in zip(gradients, backprop, strict=True)]) / size,
+        gradient_error=norm([g - b for g, b in zip(gradients, backprop, strict=True)]) / size,
         misalignment=0.5 * norm([a - b for a, b in zip(*units, strict=True)]) ** 2,
         activities=rms(z[-1]),
         errors=rms(np.concatenate(errors[:-1], axis=1)) / output_error,
@@ -132,7 +132,7 @@ def _observe(subject: Subject, problem: Problem) -> Observation | str:
 
 def train(subject: Subject, problem: Problem) -> Course | str:
     """PC's loss and backpropagation's from the same weights on the same batch, over `UPDATES` updates."""
-    return remembered(subject, "course", problem, lambda: _train(subject, problem))
+    return remember(subject, "course", problem, lambda: _train(subject, problem))
 
 
 def _train(subject: Subject, problem: Problem) -> Course | str:
@@ -140,11 +140,11 @@ def _train(subject: Subject, problem: Problem) -> Course | str:
     pc = backprop = network
     first, worst = oracle.loss(network, x, y), 0.0
     for _ in range(UPDATES):
-        z = equilibrium(subject, problem, pc, first)
+        z = certified_activities(subject, problem, pc, first)
         if isinstance(z, str):
             return z
-        pc = updated(pc, subject.weight_gradients(pc, x, y, z), problem)
-        backprop = updated(backprop, oracle.backprop_gradients(backprop, x, y), problem)
+        pc = update_weights(pc, subject.weight_gradients(pc, x, y, z), problem)
+        backprop = update_weights(backprop, oracle.backprop_gradients(backprop, x, y), problem)
         worst = max(worst, abs(oracle.loss(pc, x, y) - oracle.loss(backprop, x, y)))
     return Course(problem=problem, difference=worst / first, deviation=_deviation(problem, network, pc, x, y))
 
@@ -160,7 +160,7 @@ def _deviation(problem: Problem, before: Network, after: Network, x: np.ndarray,
     return norm(oracle.predict(after, x) - oracle.predict(before, x) - limit) / norm(limit)
 
 
-def updated(network: Network, gradients: Sequence[np.ndarray], problem: Problem) -> Network:
+def update_weights(network: Network, gradients: Sequence[np.ndarray], problem: Problem) -> Network:
     """The network after one update by gradient descent, at `RATE` times the parameterisation's own factor."""
     rate = learning_rate(
         problem.parameterisation, RATE, width=problem.width, depth=problem.depth, residual=problem.residual,
@@ -169,14 +169,14 @@ def updated(network: Network, gradients: Sequence[np.ndarray], problem: Problem)
     return network.with_weights([w - rate * g for w, g in zip(network.weights, gradients, strict=True)])
 
 
-def climb(
+def measure_ladder(
     subject: Subject,
     ladder: str,
     first: Problem,
     estimates: Callable[[Sequence[Any]], list[Estimate]],
     *,
     parameterisations: Sequence[str | Exponents] = ("mupc",),
-    look: Callable[[Subject, Problem], Any] = observe,
+    look: Callable[[Subject, Problem], Any] = observe_network,
 ) -> Measurement:
     """The experiment that looks at random networks at every size of a ladder, under each parameterisation."""
     sizes = ladders.rungs(ladder, first)
@@ -194,7 +194,7 @@ def climb(
     return experiment(draw, estimates, [rung.shape for rung in sizes])
 
 
-def under(parameterisation: str | Exponents, seen: Sequence[Any]) -> list[Any]:
+def select_parameterisation(parameterisation: str | Exponents, seen: Sequence[Any]) -> list[Any]:
     """The observations under one parameterisation."""
     return [o for o in seen if o.problem.parameterisation == parameterisation]
 
@@ -209,7 +209,7 @@ def depths(seen: Sequence[Any]) -> list[int]:
     return [o.problem.depth for o in seen]
 
 
-def of(name: str, seen: Sequence[Any]) -> list[float]:
+def column(name: str, seen: Sequence[Any]) -> list[float]:
     """One quantity of all observations."""
     return [getattr(o, name) for o in seen]
 

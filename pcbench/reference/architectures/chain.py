@@ -81,7 +81,7 @@ class Chain:
     affine: bool = field(metadata={"static": True})
 
     @classmethod
-    def of(
+    def from_layers(
         cls,
         layers: Sequence[Layer],
         parameters: Sequence[Any],
@@ -140,7 +140,7 @@ class Chain:
         for first, last in self._runs():
             below = activities[first - 1 : last - 1]
             if last - first >= _LOOPED and len({z.shape for z in below}) == 1:
-                stacked = (*self._stacked(first, last), jnp.stack(below))
+                stacked = (*self._stack(first, last), jnp.stack(below))
                 found += list(lax.map(lambda item, f=self.layers[first]: f(*item), stacked))
             else:
                 found += [self.layer(i, z) for i, z in zip(range(first, last), below, strict=True)]
@@ -158,7 +158,7 @@ class Chain:
             function, each = self.layers[first], None if errors is None else errors[first:last]
             looped = last - first >= _LOOPED
             if looped and jax.eval_shape(lambda z, i=first: self.layer(i, z), z).shape == z.shape:
-                stacked = (*self._stacked(first, last), None if each is None else jnp.stack(each))
+                stacked = (*self._stack(first, last), None if each is None else jnp.stack(each))
 
                 def step(below: jax.Array, item: Any, f: Layer = function) -> tuple[jax.Array, jax.Array]:
                     z = f(item[0], item[1], below)
@@ -188,7 +188,7 @@ class Chain:
                 runs.append((i, i + 1))
         return runs
 
-    def _stacked(self, first: int, last: int) -> tuple[Any, Any]:
+    def _stack(self, first: int, last: int) -> tuple[Any, Any]:
         """Parameters and scalings of a run along a new leading axis."""
         each = zip(self.parameters[first:last], self.scalings[first:last], strict=True)
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)

@@ -18,15 +18,15 @@ from pcbench.reference.compilation import counted_jit
 from pcbench.reference.equilibrium.curvature import lanczos
 from pcbench.reference.equilibrium.error_space import dot
 from pcbench.reference.equilibrium.nonlinear import SHORTEST, lbfgs
-from pcbench.reference.equilibrium.outcome import EquilibriumState, judged, rounding_floor
+from pcbench.reference.equilibrium.outcome import EquilibriumState, assess, rounding_floor
 
 
-def ravelled(arrays: Activities) -> jax.Array:
+def ravel(arrays: Activities) -> jax.Array:
     """One vector for each sample, `(1, batch, M)`."""
     return jnp.concatenate([a.reshape(a.shape[0], -1) for a in arrays], axis=-1)[None]
 
 
-def unravelled(vectors: jax.Array, like: Activities) -> Activities:
+def unravel(vectors: jax.Array, like: Activities) -> Activities:
     """The inverse of `ravel` for arrays of the shapes of `like`."""
     ends = np.cumsum([a.size // a.shape[0] for a in like])[:-1]
     return tuple(v.reshape(a.shape) for v, a in zip(jnp.split(vectors[0], ends, axis=-1), like, strict=True))
@@ -58,23 +58,23 @@ def solve_chain_arrays(chain: Chain, input: Any, target: Any, tolerance: Any, ma
     feedforward, output = chain.forward(input)
 
     def evaluate(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
-        each, gradient = energy_and_gradient(chain, input, target, unravelled(vectors, feedforward))
-        return each, ravelled(gradient)
+        each, gradient = energy_and_gradient(chain, input, target, unravel(vectors, feedforward))
+        return each, ravel(gradient)
 
     slope = jax.grad(lambda f: jnp.sum(chain.precision * output_loss(chain, f, target)))(output)
-    top, goal = ravelled((output,))[0], ravelled((target,))[0]
+    top, goal = ravel((output,))[0], ravel((target,))[0]
 
-    def allowed(energy: jax.Array, gradient: jax.Array) -> jax.Array:
+    def allowance(energy: jax.Array, gradient: jax.Array) -> jax.Array:
         gain = dot(gradient, gradient) / jnp.maximum(squared_norm(slope), jnp.finfo(output.dtype).tiny)
         # Of the network, the floor asks for the precision only.
-        floor = rounding_floor(cast(Any, chain), ravelled(feedforward), top, goal, gain)
+        floor = rounding_floor(cast(Any, chain), ravel(feedforward), top, goal, gain)
         return jnp.maximum(tolerance * energy, floor)
 
-    final = lbfgs(evaluate, jnp.zeros_like(ravelled(feedforward)), allowed, max_evaluations)
+    final = lbfgs(evaluate, jnp.zeros_like(ravel(feedforward)), allowance, max_evaluations)
 
-    z, _ = chain.forward(input, unravelled(final.errors, feedforward))
+    z, _ = chain.forward(input, unravel(final.errors, feedforward))
     errors = errors_of(chain, input, z)
-    each, gradient = evaluate(ravelled(errors))
+    each, gradient = evaluate(ravel(errors))
     residual = jnp.sqrt(dot(gradient, gradient))
     done = 0.5 * residual**2 <= 4 * final.allowed  # the errors were recomputed from the activities, a rounding away
     stalled = jnp.all(done | (final.length < SHORTEST))
@@ -85,10 +85,10 @@ def solve_chain_arrays(chain: Chain, input: Any, target: Any, tolerance: Any, ma
 def smallest_chain_curvature(chain: Chain, input: Any, target: Any, errors: Any) -> tuple[jax.Array, jax.Array]:
     """`pcbench.reference.equilibrium.curvature.smallest_curvature` of a chain: `(batch,)` and the products it took."""
     errors = tuple(jnp.asarray(e) for e in errors)
-    point = ravelled(errors)
+    point = ravel(errors)
 
     def gradient(vectors: jax.Array) -> jax.Array:
-        return ravelled(energy_and_gradient(chain, input, target, unravelled(vectors, errors))[1])
+        return ravel(energy_and_gradient(chain, input, target, unravel(vectors, errors))[1])
 
     start = jax.random.normal(jax.random.key(0), point.shape, point.dtype)
     product = jax.linearize(gradient, point)[1]
@@ -119,7 +119,7 @@ def solve(
     curvature, products = np.full(residual.shape, 1.0 if chain.affine else np.nan), 0
     if certify and not chain.affine and np.isfinite(residual).all():
         curvature, products = smallest_chain_curvature(chain, input, target, errors)
-    return judged(
+    return assess(
         z,
         energy,
         residual,

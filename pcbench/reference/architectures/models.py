@@ -18,7 +18,7 @@ def chain_of(network: Architecture) -> Chain:
         layers = transformer_layers(
             blocks=sizes["blocks"], heads=sizes["heads"], discrete=discrete, activation=network.activation, **options
         )
-    return Chain.of(
+    return Chain.from_layers(
         layers,
         network.parameters,
         network.scalings,

@@ -70,12 +70,12 @@ def lanczos(product: Callable[[jax.Array], jax.Array], start: jax.Array) -> _Sta
         value, error = _smallest_ritz(alpha, beta, k)
         return _State(state.basis.at[k + 1].set(follow), alpha, beta, value, error, k + 1)
 
-    def unfinished(state: _State) -> jax.Array:
+    def keep_going(state: _State) -> jax.Array:
         vague = jnp.any(state.error > 0.5 * jnp.abs(state.value))
         return (state.k < FEWEST) | ((state.k < STEPS) & vague)
 
     infinite = jnp.full_like(zeros[0], jnp.inf)
-    return lax.while_loop(unfinished, step, _State(basis, zeros, zeros, zeros[0], infinite, jnp.asarray(0)))
+    return lax.while_loop(keep_going, step, _State(basis, zeros, zeros, zeros[0], infinite, jnp.asarray(0)))
 
 
 def _smallest_ritz(alpha: jax.Array, beta: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -22,7 +22,7 @@ from pcbench.reference.compilation import counted_jit
 from pcbench.reference.energy import output_loss
 from pcbench.reference.equilibrium import output_space
 from pcbench.reference.equilibrium.error_space import dot, errors_of
-from pcbench.reference.equilibrium.outcome import EquilibriumState, judged, rounding_floor
+from pcbench.reference.equilibrium.outcome import EquilibriumState, assess, rounding_floor
 from pcbench.reference.network import PCN
 
 _EXACT = lax.Precision.HIGHEST
@@ -51,14 +51,14 @@ def solve_arrays(network: PCN, input: Any, target: Any, tolerance: Any) -> tuple
     def errors(v: jax.Array) -> jax.Array:
         return jnp.einsum("bk,lkn->lbn", v, rows, precision=_EXACT)
 
-    def turn(_: Any, state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def iterate(_: Any, state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         v, _, predicted = state
         v = v + output_space.newton_step(network, v, predicted, target, M)
         return v, *network.forward(input, errors(v))
 
     # The second turn refines against the output of a real forward pass, which takes out the rounding of M.
     start = output_space.start(network, output, target, M)
-    _, z, predicted = lax.fori_loop(0, 2, turn, (start[0], feedforward, start[1]))
+    _, z, predicted = lax.fori_loop(0, 2, iterate, (start[0], feedforward, start[1]))
     remaining = errors_of(network, input, z)
     gradient = remaining + errors(network.precision * output_space.loss_gradient(network, predicted, target))
     energy = 0.5 * dot(remaining, remaining) + network.precision * output_loss(network, predicted, target)
@@ -81,7 +81,7 @@ def solve(network: PCN, input: Any, target: Any, *, tolerance: float = 1e-10) ->
             f"activation={network.activation!r}: needed linear, use pcbench.reference.equilibrium.nonlinear"
         )
     z, energy, residual, converged = solve_arrays(network, input, target, np.asarray(tolerance, network.last.dtype))
-    return judged(
+    return assess(
         z,
         energy,
         residual,

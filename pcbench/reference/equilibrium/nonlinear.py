@@ -28,7 +28,7 @@ from pcbench.reference.compilation import counted_jit
 from pcbench.reference.equilibrium import output_space
 from pcbench.reference.equilibrium.curvature import smallest_curvature
 from pcbench.reference.equilibrium.error_space import dot, energy_and_gradient, errors_of
-from pcbench.reference.equilibrium.outcome import EquilibriumState, judged, rounding_floor
+from pcbench.reference.equilibrium.outcome import EquilibriumState, assess, rounding_floor
 from pcbench.reference.network import PCN
 
 MEMORY = 12
@@ -63,11 +63,11 @@ def solve_arrays(network: PCN, input: Any, target: Any, tolerance: Any, max_eval
 
     slope = network.precision * output_space.loss_gradient(network, output, target)
 
-    def allowed(energy: jax.Array, gradient: jax.Array) -> jax.Array:
+    def allowance(energy: jax.Array, gradient: jax.Array) -> jax.Array:
         gain = dot(gradient, gradient) / jnp.maximum(jnp.sum(slope**2, -1), jnp.finfo(output.dtype).tiny)
         return jnp.maximum(tolerance * energy, rounding_floor(network, feedforward, output, target, gain))
 
-    final = lbfgs(evaluate, jnp.zeros_like(feedforward), allowed, max_evaluations)
+    final = lbfgs(evaluate, jnp.zeros_like(feedforward), allowance, max_evaluations)
 
     z, _ = network.forward(input, final.errors)
     errors = errors_of(network, input, z)
@@ -97,7 +97,7 @@ def lbfgs(
     def active(state: _State) -> jax.Array:
         return (0.5 * dot(state.gradient, state.gradient) > state.allowed) & (state.length >= SHORTEST)
 
-    def turn(state: _State) -> _State:
+    def iterate(state: _State) -> _State:
         going = active(state)
         length = jnp.where(going, state.length, 0)
         trial = state.errors + length[:, None] * state.direction
@@ -110,10 +110,10 @@ def lbfgs(
         direction = jnp.where(accept[:, None], _two_loop(state), state.direction)
         return state._replace(direction=direction, allowed=limit, evaluations=state.evaluations + 1)
 
-    def unfinished(state: _State) -> jax.Array:
+    def keep_going(state: _State) -> jax.Array:
         return jnp.any(active(state)) & (state.evaluations < max_evaluations)
 
-    return lax.while_loop(unfinished, turn, state)
+    return lax.while_loop(keep_going, iterate, state)
 
 
 def _line_search(
@@ -191,7 +191,7 @@ def solve(
     curvature, products = np.full(residual.shape, np.nan), 0
     if certify and np.isfinite(residual).all():
         curvature, products = smallest_curvature(network, input, target, errors)
-    return judged(
+    return assess(
         z,
         energy,
         residual,

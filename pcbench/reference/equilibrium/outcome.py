@@ -65,7 +65,7 @@ class EquilibriumState:
     certificate_evaluations: int
 
 
-def judged(
+def assess(
     activities: jax.Array,
     energy: jax.Array,
     measured: jax.Array,

@@ -57,15 +57,17 @@ def start(network: PCN, output: jax.Array, target: jax.Array, M: jax.Array) -> t
     if network.loss == "mse":
         return zero, output
 
-    def moved(v: jax.Array) -> jax.Array:
+    def output_at(v: jax.Array) -> jax.Array:
         return output + jnp.einsum("bij,bj->bi", M, v)
 
     def objective(v: jax.Array) -> jax.Array:
-        return 0.5 * jnp.sum(v * (moved(v) - output), -1) + network.precision * output_loss(network, moved(v), target)
+        return 0.5 * jnp.sum(v * (output_at(v) - output), -1) + network.precision * output_loss(
+            network, output_at(v), target
+        )
 
     def step(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         k, v, _ = state
-        direction = newton_step(network, v, moved(v), target, M)
+        direction = newton_step(network, v, output_at(v), target, M)
         # Newton may overshoot where the softmax is saturated; the convex objective picks the best of ten lengths.
         lengths = 0.5 ** jnp.arange(10, dtype=v.dtype)
         candidates = v + lengths[:, None, None] * direction
@@ -73,9 +75,9 @@ def start(network: PCN, output: jax.Array, target: jax.Array, M: jax.Array) -> t
         change = jnp.max(jnp.abs(direction)) / (1e-30 + jnp.max(jnp.abs(v)))
         return k + 1, jnp.take_along_axis(candidates, best[None, :, None], 0)[0], change
 
-    def unfinished(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    def keep_going(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         return (state[0] < _NEWTON_STEPS) & (state[2] > 4 * jnp.finfo(output.dtype).eps)
 
     infinite = jnp.asarray(jnp.inf, output.dtype)
-    v = lax.while_loop(unfinished, step, (jnp.asarray(0), zero, infinite))[1]
-    return v, moved(v)
+    v = lax.while_loop(keep_going, step, (jnp.asarray(0), zero, infinite))[1]
+    return v, output_at(v)

@@ -21,7 +21,7 @@ import numpy as np
 from jax import lax
 
 from pcbench.problem.network import Network
-from pcbench.reference.inference.layout import cut, groups_for
+from pcbench.reference.inference.layout import group_bounds, groups_for
 from pcbench.reference.network import PCN
 
 _ALIGNMENT = 64  # bytes
@@ -46,7 +46,7 @@ class GroupedPCN(NamedTuple):
         """The first hidden matrix of each group and the one behind its last."""
         bounds, first = [], 0
         for weights in self.hidden:
-            size = 1 if alone(weights) else len(weights)
+            size = 1 if is_single(weights) else len(weights)
             bounds.append((first, first + size))
             first += size
         return bounds
@@ -64,16 +64,16 @@ class GroupedActivities(NamedTuple):
 
     def layers(self) -> list[np.ndarray]:
         """The activities as the protocol has them: one array `(batch, N)` of the caller's own for each layer."""
-        groups = (z[None] if alone(z) else z for z in map(np.asarray, self.below))
+        groups = (z[None] if is_single(z) else z for z in map(np.asarray, self.below))
         return [np.array(z) for group in groups for z in group] + [np.array(self.top)]
 
 
-def alone(group: Any) -> bool:
+def is_single(group: Any) -> bool:
     """Whether the array of a group is that of a single layer, which has no leading axis."""
     return group.ndim == 2
 
 
-def grouped(network: Network | PCN, batch: int, groups: int | None = None) -> GroupedPCN:
+def group_layers(network: Network | PCN, batch: int, groups: int | None = None) -> GroupedPCN:
     """The network in as many `groups`, by default what is fastest for such a batch; a layer alone is not copied.
 
     **Raises:** `ProblemError` if hidden layers differ in width.
@@ -85,22 +85,22 @@ def grouped(network: Network | PCN, batch: int, groups: int | None = None) -> Gr
         matrices = network.hidden
     if groups is None:
         groups = groups_for(len(matrices), ends.first.shape[0], batch)
-    bounds = cut(len(matrices), groups)
+    bounds = group_bounds(len(matrices), groups)
     scalings, skips = (
         tuple(factors[i] if j - i == 1 else factors[i:j, None, None] for i, j in bounds)
         for factors in (ends.scalings[1:-1], ends.skips)
     )
-    return GroupedPCN(ends, tuple(_together(matrices, i, j, in_place) for i, j in bounds), scalings, skips)
+    return GroupedPCN(ends, tuple(_stack_range(matrices, i, j, stack_aligned) for i, j in bounds), scalings, skips)
 
 
-def grouped_activities(network: GroupedPCN, activities: Any) -> GroupedActivities:
+def group_activities(network: GroupedPCN, activities: Any) -> GroupedActivities:
     """The activities, `(L-1, batch, N)` or one array a layer, in the groups of the network."""
-    return GroupedActivities(tuple(_together(activities, i, j) for i, j in network.bounds), activities[-1])
+    return GroupedActivities(tuple(_stack_range(activities, i, j) for i, j in network.bounds), activities[-1])
 
 
-def stacked(activities: GroupedActivities) -> jax.Array:
+def stack_activities(activities: GroupedActivities) -> jax.Array:
     """The activities as one array, `(L-1, batch, N)`."""
-    return jnp.concatenate([z[None] if alone(z) else z for z in (*activities.below, activities.top)])
+    return jnp.concatenate([z[None] if is_single(z) else z for z in (*activities.below, activities.top)])
 
 
 def feedforward(network: GroupedPCN, input: Any) -> GroupedActivities:
@@ -113,7 +113,7 @@ def feedforward(network: GroupedPCN, input: Any) -> GroupedActivities:
 
     z, below = ends.bottom(input), []
     for weights, scalings, skips in zip(network.hidden, network.scalings, network.skips, strict=True):
-        if alone(weights):  # a loop would copy the weights of its turn
+        if is_single(weights):  # a loop would copy the weights of its turn
             below.append(z)
             z = ends.layer(weights, scalings, skips, z)
         else:
@@ -122,14 +122,14 @@ def feedforward(network: GroupedPCN, input: Any) -> GroupedActivities:
     return GroupedActivities(tuple(below), z)
 
 
-def _together(arrays: Any, i: int, j: int, stack: Callable[[Any], np.ndarray] = np.stack) -> Any:
+def _stack_range(arrays: Any, i: int, j: int, stack: Callable[[Any], np.ndarray] = np.stack) -> Any:
     """Arrays `i` to `j` as one with a leading axis, or without one the only one, as it is."""
     if j - i == 1:
         return arrays[i]
     return stack(arrays[i:j]) if isinstance(arrays, Sequence) else arrays[i:j]
 
 
-def in_place(arrays: Sequence[np.ndarray]) -> np.ndarray:
+def stack_aligned(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """The arrays as one, at an address from which XLA's CPU client reads it without a copy; for what is not donated.
 
     Its own copy would cost every call as much as some steps, and lie in small pages, where NumPy asks for large ones.

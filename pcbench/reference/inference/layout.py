@@ -34,7 +34,7 @@ _FULL = 1024
 _STRIDE = 32
 
 
-def cut(layers: int, groups: int) -> list[tuple[int, int]]:
+def group_bounds(layers: int, groups: int) -> list[tuple[int, int]]:
     """The bounds of `groups` runs of neighbouring layers whose lengths differ by one at most; none for no layers."""
     groups = min(groups, layers)
     edges = [round(k * layers / groups) for k in range(groups + 1)] if groups else []
@@ -77,7 +77,7 @@ def strides() -> int:
     return 1 if jax.default_backend() == "cpu" else _STRIDE
 
 
-def prepared(weights: jax.Array, tier: Tier) -> jax.Array:
+def prepare_weights(weights: jax.Array, tier: Tier) -> jax.Array:
     """The weights as the products of this tier read them, once for all steps."""
     if tier not in TIERS:
         raise UsageError(f"tier={tier!r}: needed one of {', '.join(TIERS)}")

@@ -14,8 +14,8 @@ import jax
 from jax import lax
 
 from pcbench.errors import UsageError
-from pcbench.reference.inference.groups import alone
-from pcbench.reference.inference.layout import ALONE, Tier, prepared, product
+from pcbench.reference.inference.groups import is_single
+from pcbench.reference.inference.layout import ALONE, Tier, prepare_weights, product
 
 Orientation = Literal["plain", "copied", "units-first"]
 r"""How the products of a network are written.
@@ -49,7 +49,7 @@ def orientation_for(hidden: Sequence[Any], batch: int, tier: Tier, steps: int | 
     three are alike, or the copy is one more array to read from memory.  `ci/reports/speed-orientations.md` has those
     in float32.  The copy is made once for a call, which takes what several steps gain.
     """
-    single = bool(hidden) and all(map(alone, hidden))
+    single = bool(hidden) and all(map(is_single, hidden))
     if jax.default_backend() != "cpu" or tier != "highest" or not single or batch < 2:
         return "plain"
     if steps is not None and steps < _FEW:
@@ -63,9 +63,9 @@ def orientation_for(hidden: Sequence[Any], batch: int, tier: Tier, steps: int | 
     return "copied" if batch <= _COPIED[0] and both <= _COPIED[1] else "plain"
 
 
-def turned(array: Any, orientation: Orientation) -> jax.Array:
+def orient(array: Any, orientation: Orientation) -> jax.Array:
     """Activities or errors as inference holds them, or back again: `units-first` has samples last."""
-    return _transposed(array) if orientation == "units-first" else array
+    return _transpose(array) if orientation == "units-first" else array
 
 
 def products(weights: jax.Array, tier: Tier, orientation: Orientation) -> tuple[Product, Product]:
@@ -77,13 +77,13 @@ def products(weights: jax.Array, tier: Tier, orientation: Orientation) -> tuple[
     """
     if orientation not in ORIENTATIONS:
         raise UsageError(f"orientation={orientation!r}: needed one of {', '.join(ORIENTATIONS)}")
-    weights = prepared(weights, tier)
+    weights = prepare_weights(weights, tier)
     if orientation == "plain":
         return (
             lambda z: product(z, weights, transposed=True, tier=tier),
             lambda e: product(e, weights, transposed=False, tier=tier),
         )
-    copy = _transposed(weights)
+    copy = _transpose(weights)
     if orientation == "copied":
         return (
             lambda z: product(z, copy, transposed=False, tier=tier),
@@ -95,7 +95,7 @@ def products(weights: jax.Array, tier: Tier, orientation: Orientation) -> tuple[
     )
 
 
-def _transposed(array: Any) -> jax.Array:
+def _transpose(array: Any) -> jax.Array:
     """The last two axes change places."""
     *stacked, i, j = range(array.ndim)
     return lax.transpose(array, (*stacked, j, i))

@@ -28,13 +28,13 @@ from pcbench.reference.energy import output_loss
 from pcbench.reference.inference.groups import (
     GroupedActivities,
     GroupedPCN,
-    alone,
-    grouped,
-    grouped_activities,
-    stacked,
+    group_activities,
+    group_layers,
+    is_single,
+    stack_activities,
 )
 from pcbench.reference.inference.layout import Tier, strides
-from pcbench.reference.inference.orientation import Orientation, Product, orientation_for, products, turned
+from pcbench.reference.inference.orientation import Orientation, Product, orient, orientation_for, products
 from pcbench.reference.network import PCN
 
 
@@ -69,9 +69,11 @@ def infer(
     `orientation`, how these products are written, see `pcbench.reference.inference.orientation`, by default the fastest
     likewise.
     """
-    cut = grouped(network, activities.shape[1], groups)
-    start = grouped_activities(cut, activities)
-    return stacked(infer_grouped(cut, input, target, start, steps, step_size, tier=tier, orientation=orientation))
+    cut = group_layers(network, activities.shape[1], groups)
+    start = group_activities(cut, activities)
+    return stack_activities(
+        infer_grouped(cut, input, target, start, steps, step_size, tier=tier, orientation=orientation)
+    )
 
 
 def infer_grouped(
@@ -92,7 +94,7 @@ def infer_grouped(
     pairs = (products(weights, tier, orientation) for weights in network.hidden)
     factors = zip(pairs, network.scalings, network.skips, strict=True)
     layers = [_Group(*pair, scalings, skips) for pair, scalings, skips in factors]
-    turn = functools.partial(turned, orientation=orientation)
+    turn = functools.partial(orient, orientation=orientation)
     bottom = turn(ends.bottom(input))
 
     def step(state: GroupedActivities) -> GroupedActivities:
@@ -102,7 +104,7 @@ def infer_grouped(
 
 
 @counted_jit(static=("tier", "orientation"), donate=("activities",))
-def settle_grouped(
+def run_grouped(
     network: GroupedPCN,
     input: Any,
     target: Any,
@@ -133,10 +135,10 @@ def _step(
 ) -> GroupedActivities:
     """One simultaneous step; group after group, so that what one has made is still in the cache when it is used."""
     moved = []
-    lowest = [z if alone(z) else z[0] for z in state.below] + [state.top]
+    lowest = [z if is_single(z) else z[0] for z in state.below] + [state.top]
     below = lowest[0] - bottom  # the error of the layer below the next group
     for group, z, following in zip(layers, state.below, lowest[1:], strict=True):
-        single = alone(z)
+        single = is_single(z)
         above = following if single else jnp.concatenate([z[1:], following[None]])
         predicted, pull = _branch(network, group, z)
         errors = above - group.skips * z - predicted

@@ -19,7 +19,7 @@ from pcbench.experiments.inference.algorithms import (
     evaluation_costs,
     infer_to_equilibrium,
 )
-from pcbench.experiments.inference.spaces import activity_space, error_space
+from pcbench.experiments.inference.spaces import make_activity_space, make_error_space
 from pcbench.problem.mlp import Problem
 from pcbench.problem.network import Network
 from pcbench.reference.compilation import compilations
@@ -100,13 +100,13 @@ def test_both_spaces_report_the_certificate_of_the_theory(change):
     expected = 0.5 * sum(np.sum(g**2, axis=1) for g in theory.error_gradient(network, x, y, z))
     pcn = PCN.from_network(network)
 
-    def measured(network, x, y, z):
+    def certificates(network, x, y, z):
         errors = z - network.hidden_predictions(network.bottom(x), z)
-        for make, point in ((activity_space, z), (error_space, errors)):
+        for make, point in ((make_activity_space, z), (make_error_space, errors)):
             space = make(network, x, y)
             yield space.certificate(point, space.energy_and_gradient(point)[1]), space.activities(point)
 
-    for certificate, activities in jax.jit(lambda *arrays: list(measured(*arrays)))(pcn, x, y, np.stack(z)):
+    for certificate, activities in jax.jit(lambda *arrays: list(certificates(*arrays)))(pcn, x, y, np.stack(z)):
         np.testing.assert_allclose(certificate, expected, rtol=1e-11)
         np.testing.assert_allclose(activities, np.stack(z), rtol=1e-11, atol=1e-12)
 

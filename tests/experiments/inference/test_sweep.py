@@ -13,7 +13,7 @@ from pcbench import theory
 from pcbench.errors import UsageError
 from pcbench.experiments.inference import figure as inference_figure
 from pcbench.experiments.inference import sweep as inference_scaling
-from pcbench.experiments.inference.sweep import exponents, largest_stable_step, measure, sweep_points
+from pcbench.experiments.inference.sweep import fit_exponents, largest_stable_step, measure_point, sweep_points
 from pcbench.experiments.scaling.options import Options
 from pcbench.output.table import plain_row, read_rows, write_rows
 from pcbench.problem.mlp import Problem
@@ -38,14 +38,14 @@ def of(points, **fields):
 def rows():
     """Gradient descent, conjugate gradients in both spaces and the spectra of all families, measured once."""
     chosen = ["gradient-descent", "conjugate-gradients", "error-conjugate-gradients"]
-    return [row for point in sweep_points({**SMALL, "algorithms": chosen}) for row in measure(point)]
+    return [row for point in sweep_points({**SMALL, "algorithms": chosen}) for row in measure_point(point)]
 
 
 def test_points_are_plain_distinct_and_complete():
     """If this fails, a sweep cannot be journalled or sent to a worker, measures twice, or leaves an algorithm out."""
     points = sweep_points()
     assert len({json.dumps(p, sort_keys=True) for p in points}) == len(points)
-    assert pickle.loads(pickle.dumps(measure)) is measure
+    assert pickle.loads(pickle.dumps(measure_point)) is measure_point
     for algorithm in inference_scaling.ALGORITHMS:
         swept = {(p["depth"], p["width"]) for p in of(points, family="mupc", algorithm=algorithm)}
         assert {depth for depth, width in swept if width == 64} == {2, 4, 8, 16, 32, 64}
@@ -145,7 +145,7 @@ def test_exponents_leave_out_what_was_not_reached():
     shared = {"kind": "steps", "family": "mupc", "algorithm": "adam", "width": 8, "tolerance": 1e-10}
     table = [{**shared, "depth": L, "steps": L**3, "cost": 2.0 * L, "reached": L < 40} for L in (2, 8, 16, 32, 64)]
     table.append({"kind": "spectrum", "family": "mupc", "width": 8, "depth": 8, "condition": 3.0})
-    fits = {fit["quantity"]: fit for fit in exponents(table, width=8)}
+    fits = {fit["quantity"]: fit for fit in fit_exponents(table, width=8)}
     assert fits["steps"]["exponent"] == pytest.approx(3)
     assert fits["cost"]["exponent"] == pytest.approx(1)
     assert (fits["steps"]["points"], fits["steps"]["left_out"]) == (3, 1)

@@ -46,7 +46,7 @@ def rms(x):
     return math.sqrt(np.mean(np.square(x)))
 
 
-def trained_densely(exponents, base, rule, steps, rate, multiplier):
+def train_densely(exponents, base, rule, steps, rate, multiplier):
     """The sizes after training as everybody would write it: dense weights, gradients of `theory`, differences."""
     problem = base.replace(parameterisation=exponents, output_multiplier=multiplier)
     first, x, y = problem.network(), problem.input(), problem.target()
@@ -80,9 +80,9 @@ def test_sizes_are_those_of_training_with_dense_weights(rule, memory, monkeypatc
     monkeypatch.setattr(phase_growth, "_MEMORY", memory)
     base, weights, x, y = network_of()
     scalars = strengths_of(CASES, 6, 5)
-    sizes = phase_growth.measure(weights, x, y, scalars, steps=3, rule=rule)
+    sizes = phase_growth.measure_sizes(weights, x, y, scalars, steps=3, rule=rule)
     for i, exponents in enumerate(CASES):
-        expected = trained_densely(exponents, base, rule, 3, 0.7, 1.5)
+        expected = train_densely(exponents, base, rule, 3, 0.7, 1.5)
         for name, value in expected.items():
             assert sizes[name][i] == pytest.approx(value, rel=1e-8), (name, exponents)
 
@@ -91,7 +91,7 @@ def test_tiny_changes_are_not_lost_beside_activities():
     """If this fails, an exponent of -4 cannot be measured: changes come from differences of activities."""
     _, weights, x, y = network_of()
     sizes = [
-        phase_growth.measure(weights, x, y, strengths_of([Exponents()], 6, 5, rate), steps=2, rule="pc")
+        phase_growth.measure_sizes(weights, x, y, strengths_of([Exponents()], 6, 5, rate), steps=2, rule="pc")
         for rate in (1e-9, 1e-29)
     ]
     for name in ("hidden", "output", "branches"):
@@ -103,8 +103,8 @@ def test_overflow_is_infinite_growth_and_touches_no_neighbour(rule):
     """If this fails, a parameterisation that explodes raises, warns, or spoils those measured with it."""
     _, weights, x, y = network_of()
     wild = Exponents(rate=-250)
-    together = phase_growth.measure(weights, x, y, strengths_of([wild, Exponents()], 6, 5), steps=3, rule=rule)
-    alone = phase_growth.measure(weights, x, y, strengths_of([Exponents()], 6, 5), steps=3, rule=rule)
+    together = phase_growth.measure_sizes(weights, x, y, strengths_of([wild, Exponents()], 6, 5), steps=3, rule=rule)
+    alone = phase_growth.measure_sizes(weights, x, y, strengths_of([Exponents()], 6, 5), steps=3, rule=rule)
     assert together["output"][0] == math.inf
     for name in phase_growth.QUANTITIES:
         assert together[name][1] == pytest.approx(alone[name][0], rel=1e-12)
@@ -127,7 +127,7 @@ def test_measure_refuses(change):
     _, weights, x, y = network_of(depth=settings["depth"])
     scalars = strengths_of([Exponents()], 6, settings["depth"])
     with pytest.raises(UsageError, match="needed a rule of pc, bp"):
-        phase_growth.measure(weights, x, y, scalars, steps=settings["steps"], rule=settings["rule"])
+        phase_growth.measure_sizes(weights, x, y, scalars, steps=settings["steps"], rule=settings["rule"])
 
 
 def test_growth_exponents_of_power_laws():
@@ -160,7 +160,7 @@ def test_growth_of_what_overflows_or_is_zero():
 @pytest.mark.parametrize("points", [15, 21, 29])
 def test_grids_hold_every_regime(plane, centre, points):
     """If this fails, lazy or feature learning parameterisations lie between the points and the diagram shows none."""
-    pairs = phase.grid(plane, points)
+    pairs = phase.plane_grid(plane, points)
     assert centre in pairs
     assert len(set(pairs)) == len(pairs)
     assert {phase.expected_regime(plane, *pair) for pair in pairs} == set(Regime)
@@ -175,7 +175,7 @@ def test_command_knows_the_planes():
 def test_grid_refuses(plane, points):
     """If this fails, an even grid misses muP without a word."""
     with pytest.raises(UsageError, match="an odd number of 7 or more"):
-        phase.grid(plane, points)
+        phase.plane_grid(plane, points)
 
 
 @pytest.fixture(scope="module")
@@ -193,12 +193,12 @@ def test_pc_bp_and_theory_agree_on_the_regime(classified):
     """If this fails, PC's stable feature-learning parameterisations are not BP's, or not those of theory: W6."""
     for row in classified:
         x, y = (row[name] for name in phase.AXES[row["plane"]])
-        exponents, _ = phase.parameterisation(row["plane"], x, y)
+        exponents, _ = phase.point_exponents(row["plane"], x, y)
         # what widths this small cannot tell apart lies closer to a boundary than the tolerance
         distances = [abs(v) for v in stability.conditions(exponents).values() if v]
         if row["plane"] == "depth" or all(d >= row["tolerance"] for d in distances):
             assert row["regime"] == row["theory"], row
-    for row in phase.summary(classified):
+    for row in phase.summarise_planes(classified):
         assert row["pc_is_bp"] == row["points"], row["apart"]
 
 
@@ -217,7 +217,7 @@ def test_summary_lists_disagreements(classified):
     """If this fails, a parameterisation at which PC and BP part is counted but not named, or not counted."""
     rows = [dict(row) for row in classified if row["plane"] == "depth"]
     next(r for r in rows if r["rule"] == "pc" and r["regime"] == "lazy")["regime"] = "unstable"
-    (found,) = phase.summary(rows)
+    (found,) = phase.summarise_planes(rows)
     assert (found["points"], found["pc_is_bp"], found["pc_is_theory"], found["bp_is_theory"]) == (12, 11, 11, 12)
     assert [(pc["regime"], bp["regime"]) for pc, bp in found["apart"]] == [("unstable", "lazy")]
 
@@ -231,7 +231,7 @@ def test_figures_are_written(classified, tmp_path):
 
 
 @pytest.mark.parametrize("planes", [["output"], ["initial", "depth"]])
-@pytest.mark.parametrize("figure", [phase_figure.regimes, phase_figure.exponents])
+@pytest.mark.parametrize("figure", [phase_figure.regimes, phase_figure.draw_exponents])
 def test_figures_have_a_row_of_panels_for_every_plane(figure, planes, classified):
     """If this fails, a sweep of some of the planes cannot be drawn, or a plane is left out."""
     rows = [row for row in classified if row["plane"] in planes]

@@ -25,7 +25,7 @@ def test_exponents_are_those_of_the_wide_networks():
     linear = rows(parameterisation="mupc", residual=True, depth=4)
     lost = [{**r, "certified": False, "gap": 1.0, "gradient_error": 1.0, "misalignment": 1.0} for r in linear]
     others = rows(parameterisation="ntp", residual=True, depth=4)
-    table = scaling_exponents.table({"initialisation": [*linear, *lost, *others]})
+    table = scaling_exponents.exponent_rows({"initialisation": [*linear, *lost, *others]})
     assert [(r["network"], r["quantity"]) for r in table] == [
         ("linear, residual, L = 4", name) for _, name, _ in scaling_exponents.QUANTITIES
     ]
@@ -36,7 +36,7 @@ def test_exponents_are_those_of_the_wide_networks():
 
 def test_networks_without_a_depth_are_fitted_from_width_8():
     """If this fails, CNNs and transformers have no exponents, or those of their narrowest."""
-    table = scaling_exponents.table({"architectures": rows(parameterisation="mupc", architecture="cnn")})
+    table = scaling_exponents.exponent_rows({"architectures": rows(parameterisation="mupc", architecture="cnn")})
     assert [round(r["measured"], 6) for r in table] == [-1, -1, -2]
     assert {r["network"] for r in table} == {"cnn"}
 
@@ -54,11 +54,14 @@ def test_distances_of_losses_in_training():
     assert far[0] == pytest.approx(
         {"width": 16, "PC from the limit": 0.5, "BP from the limit": 0.375, "PC from BP": 0.125}
     )
-    measured = {r["quantity"]: r["measured"] for r in scaling_exponents.table({"training": [*limit, *toy]})}
+    measured = {r["quantity"]: r["measured"] for r in scaling_exponents.exponent_rows({"training": [*limit, *toy]})}
     assert measured["PC from the limit"] == pytest.approx(-0.5)
     assert measured["PC from BP"] == pytest.approx(-1)
 
 
 def test_nothing_is_told_of_too_few_points():
     """If this fails, a line through two points is printed as an exponent with an interval."""
-    assert scaling_exponents.table({"initialisation": rows(parameterisation="mupc", residual=True, depth=40)}) == []
+    assert (
+        scaling_exponents.exponent_rows({"initialisation": rows(parameterisation="mupc", residual=True, depth=40)})
+        == []
+    )

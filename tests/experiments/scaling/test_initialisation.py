@@ -59,12 +59,14 @@ def test_alignment_of_a_linear_network_is_the_closed_form(residual, precision):
     loss, energy = precision * theory.loss(network, x, y), theory.equilibrium_energy(network, x, y)
     pc = flat(theory.equilibrium_weight_gradients(network, x, y))
     bp = flat(oracle.backprop_gradients(network, x, y))
-    np.testing.assert_allclose([found.loss, found.energy, found.gap], [loss, energy, loss / energy - 1], rtol=1e-11)
+    np.testing.assert_allclose(
+        [found.loss, found.energy, found.energy_excess], [loss, energy, loss / energy - 1], rtol=1e-11
+    )
     np.testing.assert_allclose(found.gradient_error, np.linalg.norm(pc - bp) / np.linalg.norm(bp), rtol=1e-10)
     cosine = pc @ bp / (np.linalg.norm(pc) * np.linalg.norm(bp))
     np.testing.assert_allclose(found.misalignment, 1 - cosine, rtol=1e-10)
     np.testing.assert_allclose(
-        found.excess, np.trace(theory.equilibrium_matrix(network)) / 3 - 1 / precision, rtol=1e-12
+        found.trace_excess, np.trace(theory.equilibrium_matrix(network)) / 3 - 1 / precision, rtol=1e-12
     )
     assert found.certified
 
@@ -84,8 +86,8 @@ def test_alignment_of_a_nonlinear_network_in_its_linear_regime(activation):
     found = alignment.compare(problem.network(), problem.input(), problem.target())
     expected = alignment.compare(twin, problem.input(), problem.target())
     assert found.certified
-    assert math.isnan(found.excess)
-    np.testing.assert_allclose(found.gap, expected.gap, rtol=accuracy)
+    assert math.isnan(found.trace_excess)
+    np.testing.assert_allclose(found.energy_excess, expected.energy_excess, rtol=accuracy)
     np.testing.assert_allclose(found.gradient_error, expected.gradient_error, rtol=accuracy)
     np.testing.assert_allclose(found.misalignment, expected.misalignment, rtol=accuracy)
 
@@ -116,7 +118,7 @@ def test_excess_at_initialisation_is_the_expectation():
     """
     cases = [["mupc", True], ["mupc", False], ["ntp", True], ["sp", True], ["sp", False]]
     point = {"width": 8, "depth": 4, "cases": cases, "repeats": 60, "seed": 1, "data": None, "batch": 4}
-    rows = scaling_initialisation.measure(point)
+    rows = scaling_initialisation.measure_point(point)
     for (name, residual), expected in zip(cases, (0.4765625, 0.375, 3.8125, 7.0, 3.0), strict=True):
         at = [r for r in rows if (r["parameterisation"], r["residual"]) == (name, residual)]
         assert len(at) == 60
@@ -141,7 +143,7 @@ def test_toy_task_during_training():
 
     With one output S is a number, so that loss/F* is S at every update, and the loss starts from equal weights.
     """
-    rows = scaling_training.measure({"task": "toy", "width": 8, "depth": 4, "repeats": 2, "seed": 5})
+    rows = scaling_training.measure_point({"task": "toy", "width": 8, "depth": 4, "repeats": 2, "seed": 5})
     assert [r["update"] for r in rows] == [*range(101), *range(101)]
     np.testing.assert_allclose([r["gap"] for r in rows], [r["excess"] for r in rows], rtol=1e-9)
     first, second = (r for r in rows if r["update"] == 0)
@@ -161,7 +163,7 @@ def test_toy_task_during_training():
 
 def test_limit_of_the_toy_task_starts_at_the_loss_of_nothing():
     """If this fails, the line of infinite width is that of another task: its output is 0 at first, its targets +-1."""
-    rows = scaling_training.measure({"task": "limit", "seed": 5, "depth": 4})
+    rows = scaling_training.measure_point({"task": "limit", "seed": 5, "depth": 4})
     assert rows[0]["pc_loss"] == pytest.approx(0.5, rel=1e-14)
     assert len(rows) == 101
     assert rows[-1]["pc_loss"] < 0.05
@@ -170,7 +172,7 @@ def test_limit_of_the_toy_task_starts_at_the_loss_of_nothing():
 def test_images_are_measured_at_the_marks():
     """If this fails, the panels compare other updates than they say."""
     point = {"task": "images", "width": 4, "depth": 2, "data": None, "batch": 6, "repeats": 1, "seed": 5}
-    rows = scaling_training.measure(point)
+    rows = scaling_training.measure_point(point)
     assert [r["update"] for r in rows] == [0, 50, 100]
     assert rows[2]["pc_loss"] < rows[0]["pc_loss"]
     assert {r["data"] for r in rows} == {images.STAND_IN}
@@ -184,7 +186,7 @@ def test_nonlinear_rows_say_whether_they_are_certified():
     (point,) = [
         p for p in scaling_nonlinear.points(OPTIONS) if (p["activation"], p["width"], p["depth"]) == ("tanh", 16, 4)
     ]
-    rows = scaling_nonlinear.measure(point)
+    rows = scaling_nonlinear.measure_point(point)
     assert len(rows) == 2
     assert all(r["certified"] and r["certificate"] < 1e-14 for r in rows)
     assert all(0 < r["energy"] < r["loss"] for r in rows)
@@ -223,7 +225,7 @@ def test_architectures_are_certified_and_the_paper_reads_out_less(architecture):
     for point in scaling_architectures.points(OPTIONS):
         smallest = 2 if architecture == "cnn" else 8
         if point["architecture"] == architecture and point["width"] == smallest:
-            (row,) = scaling_architectures.measure({**point, "repeats": 1, "batch": 2})
+            (row,) = scaling_architectures.measure_point({**point, "repeats": 1, "batch": 2})
             found[point["parameterisation"]] = row
     assert all(r["certified"] and r["certificate"] < 1e-10 for r in found.values())
     assert 0 < found["mupc-limits"]["gap"] < found["mupc"]["gap"]
@@ -245,8 +247,8 @@ def test_pictures_that_do_not_halve_are_padded(monkeypatch):
 
 def test_options_pick_sizes():
     """If this fails, an experiment runs at sizes that nobody asked for."""
-    assert OPTIONS.upto(8) == (2, 8)
-    assert OPTIONS.upto(1) == (2,)
+    assert OPTIONS.widths_up_to(8) == (2, 8)
+    assert OPTIONS.widths_up_to(1) == (2,)
     assert OPTIONS.some_depths(2, 8) == (2, 8)
     assert OPTIONS.some_depths(3, 4) == (2, 4)
     assert OPTIONS.some_depths(2, 1) == (2,)
@@ -275,7 +277,7 @@ def test_exponent_of_a_power_law():
 def test_a_sweep_is_drawn(tmp_path):
     """If this fails, a run measures for minutes and ends without its figure."""
     points = [p for p in scaling_initialisation.points(OPTIONS) if p["depth"] < 8 and p["width"] < 16]
-    rows = run_sweep(scaling_initialisation.measure, points, tmp_path / "initialisation.csv")
+    rows = run_sweep(scaling_initialisation.measure_point, points, tmp_path / "initialisation.csv")
     written = scaling_figure.draw({"initialisation": rows}, tmp_path)
     assert sorted(p.name for p in written) == ["initialisation.png", "initialisation.svg"]
     written = scaling_joint_figure.draw(rows, tmp_path)

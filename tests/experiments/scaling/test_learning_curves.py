@@ -6,7 +6,7 @@ import pytest
 from pcbench import theory
 from pcbench.errors import ProblemError, UsageError
 from pcbench.experiments.power_law import exponent
-from pcbench.experiments.scaling.learning_curves import learning_curves, toy_data, train
+from pcbench.experiments.scaling.learning_curves import measure_curves, toy_data, train
 from pcbench.oracle import mlp as oracle
 from pcbench.problem.mlp import Problem
 from pcbench.reference.compilation import compilations
@@ -51,7 +51,7 @@ def by_hand(network, x, y, rate, updates, optimiser):
         reference = flat(oracle.backprop_gradients(pc, x, y))
         g, size = flat(gradients), np.linalg.norm(reference)
         cosine = g @ reference / (np.linalg.norm(g) * size)
-        excess = np.trace(theory.equilibrium_matrix(pc)) / pc.dims[-1] - 1 / pc.precision if network.linear else np.nan
+        trace_excess = np.trace(theory.equilibrium_matrix(pc)) / pc.dims[-1] - 1 / pc.precision if network.linear else np.nan
         rows.append(
             (
                 oracle.loss(bp, x, y),
@@ -117,7 +117,7 @@ def test_unconverged_equilibria_are_reported():
 def test_rate_is_that_of_the_parameterisation(problem, optimiser, rate):
     """If this fails, training does not use the learning rate that transfers across widths: gamma^2 N, 1/sqrt(N L)."""
     x, y = problem.input(), problem.target()
-    scaled = learning_curves(problem, x, y, base_rate=0.05, updates=3, optimiser=optimiser)
+    scaled = measure_curves(problem, x, y, base_rate=0.05, updates=3, optimiser=optimiser)
     plain = train(problem.network(), x, y, rate=rate, updates=3, optimiser=optimiser)
     np.testing.assert_allclose(scaled.pc_losses, plain.pc_losses, rtol=1e-13)
     np.testing.assert_allclose(scaled.bp_losses, plain.bp_losses, rtol=1e-13)
@@ -156,7 +156,7 @@ def test_widths_approach_the_mean_field_curve_together():
     rows = []
     for width in widths:
         problem = Problem(input_dim=6, width=int(width), depth=3, output_dim=1, batch=4)
-        runs = [learning_curves(problem.replace(seed=seed), x, y, base_rate=0.1, updates=30) for seed in range(12)]
+        runs = [measure_curves(problem.replace(seed=seed), x, y, base_rate=0.1, updates=30) for seed in range(12)]
         rows.append(
             [
                 np.sqrt(np.mean([(r.bp_losses - limit) ** 2 for r in runs])),
@@ -191,7 +191,7 @@ def test_refusals():
     with pytest.raises(UsageError, match="needed one of sgd, adam"):
         train(network, x, y, rate=0.1, updates=2, optimiser="lion")
     with pytest.raises(ProblemError, match="needed 'sgd' or 'adam'"):
-        learning_curves(SMALL, x, y, base_rate=0.1, updates=2, optimiser="lion")
+        measure_curves(SMALL, x, y, base_rate=0.1, updates=2, optimiser="lion")
     for bad in ((x[:, 1:], y), (x, y[1:]), (x[0], y[0])):
         with pytest.raises(UsageError, match="needed \\(batch, 5\\) and \\(batch, 2\\)"):
             train(network, *bad, rate=0.1, updates=2)

@@ -27,7 +27,7 @@ from pcbench.experiments.speed import (
 from pcbench.output.table import read_rows
 from pcbench.problem.mlp import Problem
 from pcbench.reference.equilibrium import linear as equilibrium_linear
-from pcbench.reference.inference.groups import grouped
+from pcbench.reference.inference.groups import group_layers
 from pcbench.reference.inference.steps import infer
 from pcbench.reference.network import PCN
 from pcbench.timing.clock import long_enough, step_seconds
@@ -130,7 +130,7 @@ def test_every_road_arrives():
         ("tanh", {"L-BFGS", "gradient descent"}),
     ):
         point = {"activation": activation, "width": 8, "depth": 4, "batch": 2, "rounds": 1}
-        rows = list(speed_equilibrium.measure(point))
+        rows = list(speed_equilibrium.measure_point(point))
         assert {row["road"] for row in rows} == roads
         assert all(row["reached"] and row["certificate"] <= 4 * speed_equilibrium.TOLERANCE for row in rows)
     assert "| L-BFGS |" in speed_report.equilibrium_table(rows)
@@ -150,7 +150,7 @@ def test_the_products_alone_are_those_of_the_step(monkeypatch):
     network, *_ = speed_grid._case(point)
     for W in network.weights[1:-1]:
         np.testing.assert_allclose(W.T @ W, np.eye(4), atol=1e-6)
-    monkeypatch.setattr(speed_grid, "group_layers", lambda network, batch: grouped(network, batch, 2))
+    monkeypatch.setattr(speed_grid, "group_layers", lambda network, batch: group_layers(network, batch, 2))
     program = speed_grid._products_alone(point, network)
     start = [np.asarray(z) for z in program(0)]
     assert [z.shape for z in start] == [(2, 3, 4), (3, 3, 4)]

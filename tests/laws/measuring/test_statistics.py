@@ -31,7 +31,7 @@ def estimate(value, half, *, expected=0.0, band=0.1, detect=0.5):
 def test_an_estimate_is_broken_holds_or_is_open(value, half, broken, holds):
     """If this fails, a verdict is given on an estimate that does not carry it."""
     found = estimate(value, half)
-    assert (found.broken, found.holds) == (broken, holds and not broken)
+    assert (found.contradicts_theory, found.holds) == (broken, holds and not broken)
 
 
 def test_slope_is_weighted_least_squares():

@@ -10,7 +10,7 @@ import numpy as np
 
 from pcbench.oracle import architectures as oracle
 from pcbench.oracle.running_error import Rounded
-from pcbench.problem.architecture import leaves, rebuilt
+from pcbench.problem.architecture import leaves, rebuild
 from pcbench.protocol.implementation import Inference
 from tests.laws.mutants.plain_architectures import PlainArchitectures
 from tests.laws.mutants.register import mutant, odd
@@ -26,7 +26,7 @@ def transformer(*names: str) -> tuple[str, ...]:
     return tuple(f"architecture.transformer-{name}" for name in names)
 
 
-def both(*names: str) -> tuple[str, ...]:
+def both_kinds(*names: str) -> tuple[str, ...]:
     """Laws of both kinds."""
     return cnn(*names) + transformer(*names)
 
@@ -73,8 +73,8 @@ class Patched(PlainArchitectures):
 @mutant(
     "architecture-branch-scale",
     "Residual branches are scaled 1 % too strongly, in the energy and in everything that follows from it.",
-    *both("energy-matches-definition", "layer-energies-match-definition", "feedforward-errors-are-zero"),
-    *both("steps-follow-each-other"),
+    *both_kinds("energy-matches-definition", "layer-energies-match-definition", "feedforward-errors-are-zero"),
+    *both_kinds("steps-follow-each-other"),
 )
 class BranchScale(PlainArchitectures):
     def _network(self, network):
@@ -97,13 +97,13 @@ class AttentionTransposed(PlainArchitectures):
         if network.kind == "cnn":
             return network
 
-        def swapped(layer):
+        def swap(layer):
             if not isinstance(layer, dict) or "mixing" not in layer:
                 return layer
             q, k, v = np.split(layer["mixing"], 3)
             return {**layer, "mixing": np.concatenate([k, q, v])}  # wrong: queries and keys exchanged
 
-        return network.with_parameters([swapped(layer) for layer in network.parameters])
+        return network.with_parameters([swap(layer) for layer in network.parameters])
 
     def weight_gradients(self, network, input, target, activities):
         found = super().weight_gradients(network, input, target, activities)
@@ -229,7 +229,7 @@ class PoolSums(Patched):
 @mutant(
     "architecture-feedback-without-skip",
     "The skip is missing from the feedback: an error reaches the layer below through the branch only.",
-    *both("activity-gradients-match-definition", "step-follows-definition"),
+    *both_kinds("activity-gradients-match-definition", "step-follows-definition"),
 )
 class FeedbackWithoutSkip(PlainArchitectures):
     def activity_gradients(self, network, input, target, activities):
@@ -249,7 +249,7 @@ class FeedbackWithoutSkip(PlainArchitectures):
 @mutant(
     "architecture-energy-mean-over-places",
     "Energies are means over pixels and tokens in place of sums.",
-    *both("energy-matches-definition", "layer-energies-match-definition"),
+    *both_kinds("energy-matches-definition", "layer-energies-match-definition"),
 )
 class EnergyMeanOverPlaces(PlainArchitectures):
     def layer_energies(self, network, input, target, activities):
@@ -262,7 +262,7 @@ class EnergyMeanOverPlaces(PlainArchitectures):
 @mutant(
     "architecture-energy-without-a-layer",
     "The layer below the readout is left out of the energy.",
-    *both("energy-matches-definition", "layer-energies-match-definition"),
+    *both_kinds("energy-matches-definition", "layer-energies-match-definition"),
 )
 class EnergyWithoutALayer(PlainArchitectures):
     def layer_energies(self, network, input, target, activities):
@@ -274,7 +274,7 @@ class EnergyWithoutALayer(PlainArchitectures):
 @mutant(
     "architecture-loss-mean-over-outputs",
     "The output energy is a mean over classes and tokens, the loss is a sum.",
-    *both("feedforward-energy-is-the-loss", "energy-matches-definition"),
+    *both_kinds("feedforward-energy-is-the-loss", "energy-matches-definition"),
 )
 class LossMeanOverOutputs(PlainArchitectures):
     def layer_energies(self, network, input, target, activities):
@@ -286,7 +286,7 @@ class LossMeanOverOutputs(PlainArchitectures):
 @mutant(
     "architecture-energy-is-the-loss",
     "The loss of the feedforward pass is reported as the energy, as a library that logs its loss would.",
-    *both("energy-rate-in-width", "energy-matches-definition"),
+    *both_kinds("energy-rate-in-width", "energy-matches-definition"),
 )
 class EnergyIsTheLoss(PlainArchitectures):
     def energy(self, network, input, target, activities):
@@ -299,7 +299,7 @@ class EnergyIsTheLoss(PlainArchitectures):
 @mutant(
     "architecture-writes-in-place",
     "Inference updates the activities that it is given in place.",
-    *both("answers-keep-the-contract"),
+    *both_kinds("answers-keep-the-contract"),
 )
 class WritesInPlace(PlainArchitectures):
     def infer(self, network, input, target, steps, step_size, start=None):
@@ -313,7 +313,7 @@ class WritesInPlace(PlainArchitectures):
 @mutant(
     "architecture-predicts-otherwise",
     "Prediction is 1 % smaller than what the energy compares with the target.",
-    *both("prediction-continues-the-activities", "feedforward-energy-is-the-loss"),
+    *both_kinds("prediction-continues-the-activities", "feedforward-energy-is-the-loss"),
 )
 class PredictsOtherwise(PlainArchitectures):
     def predict(self, network, input):
@@ -323,7 +323,7 @@ class PredictsOtherwise(PlainArchitectures):
 @mutant(
     "architecture-start-is-noisy",
     "Inference starts 1 % away from the feedforward pass.",
-    *both("feedforward-errors-are-zero", "feedforward-gradient-is-the-readouts"),
+    *both_kinds("feedforward-errors-are-zero", "feedforward-gradient-is-the-readouts"),
 )
 class StartIsNoisy(PlainArchitectures):
     def _start(self, network, input, target):
@@ -335,7 +335,7 @@ class StartIsNoisy(PlainArchitectures):
 @mutant(
     "architecture-layers-in-turn",
     "Layers are updated one after another from the output, each seeing the ones before it.",
-    *both("signal-front", "step-follows-definition"),
+    *both_kinds("signal-front", "step-follows-definition"),
 )
 class LayersInTurn(PlainArchitectures):
     def _step(self, network, input, target, z, step_size):
@@ -348,7 +348,7 @@ class LayersInTurn(PlainArchitectures):
 @mutant(
     "architecture-step-over-batch",
     "The step size is divided by the batch, as where the mean energy is descended, and that is not declared.",
-    *both("step-follows-definition", "steps-follow-each-other"),
+    *both_kinds("step-follows-definition", "steps-follow-each-other"),
 )
 class StepOverBatch(PlainArchitectures):
     def _step(self, network, input, target, z, step_size):
@@ -358,7 +358,7 @@ class StepOverBatch(PlainArchitectures):
 @mutant(
     "architecture-momentum",
     "From the second step on inference has momentum.",
-    *both("steps-follow-each-other"),
+    *both_kinds("steps-follow-each-other"),
 )
 class Momentum(PlainArchitectures):
     def infer(self, network, input, target, steps, step_size, start=None):
@@ -374,7 +374,7 @@ class Momentum(PlainArchitectures):
 @mutant(
     "architecture-batch-statistics",
     "A step removes 1 % of the mean over the batch from the gradient.",
-    *both("samples-are-independent", "step-follows-definition"),
+    *both_kinds("samples-are-independent", "step-follows-definition"),
 )
 class BatchStatistics(PlainArchitectures):
     def _step(self, network, input, target, z, step_size):
@@ -389,26 +389,26 @@ class BatchStatistics(PlainArchitectures):
 @mutant(
     "architecture-one-kernel-over-batch",
     "The gradient of the first kernel or table is not divided by the batch.",
-    *both("weight-gradients-match-definition", "equilibrium-gradient-is-the-total-derivative"),
-    *both("gradient-rate-in-width"),
+    *both_kinds("weight-gradients-match-definition", "equilibrium-gradient-is-the-total-derivative"),
+    *both_kinds("gradient-rate-in-width"),
 )
 class OneKernelOverBatch(PlainArchitectures):
     def weight_gradients(self, network, input, target, activities):
         found = super().weight_gradients(network, input, target, activities)
         arrays = leaves(found)
-        return list(rebuilt(found, [arrays[0] * len(input), *arrays[1:]]))  # wrong: a sum
+        return list(rebuild(found, [arrays[0] * len(input), *arrays[1:]]))  # wrong: a sum
 
 
 @mutant(
     "architecture-gradient-of-backprop",
     "Weight gradients are backpropagation's, whatever the activities.",
-    *both("weight-gradients-match-definition", "feedforward-gradient-is-the-readouts", "gradient-rate-in-width"),
-    *both("equilibrium-gradient-is-the-total-derivative"),
+    *both_kinds("weight-gradients-match-definition", "feedforward-gradient-is-the-readouts", "gradient-rate-in-width"),
+    *both_kinds("equilibrium-gradient-is-the-total-derivative"),
 )
 class GradientOfBackprop(PlainArchitectures):
     def weight_gradients(self, network, input, target, activities):
         flat, _ = oracle.backpropagation(network, input, target)
-        return list(rebuilt(network.parameters, [np.asarray(g, network.dtype) for g in flat]))  # wrong: of the loss
+        return list(rebuild(network.parameters, [np.asarray(g, network.dtype) for g in flat]))  # wrong: of the loss
 
 
 # ---- equilibrium --------------------------------------------------------------------------------------------------
@@ -417,7 +417,7 @@ class GradientOfBackprop(PlainArchitectures):
 @mutant(
     "architecture-equilibrium-early",
     "The solver stops a tenth of the way before the end and calls it converged.",
-    *both("claimed-equilibrium-is-stationary"),
+    *both_kinds("claimed-equilibrium-is-stationary"),
     *cnn("linear-equilibrium-is-the-closed-form"),
 )
 class EquilibriumEarly(PlainArchitectures):
@@ -430,7 +430,7 @@ class EquilibriumEarly(PlainArchitectures):
 @mutant(
     "architecture-equilibrium-climbs",
     "The solver leaves the feedforward pass in the wrong direction and calls it converged.",
-    *both("equilibrium-is-not-above-the-loss", "claimed-equilibrium-is-stationary"),
+    *both_kinds("equilibrium-is-not-above-the-loss", "claimed-equilibrium-is-stationary"),
 )
 class EquilibriumClimbs(PlainArchitectures):
     def _answer(self, network, input, target, z, converged):
@@ -442,7 +442,7 @@ class EquilibriumClimbs(PlainArchitectures):
 @mutant(
     "architecture-equilibrium-energy-stale",
     "The energy that the solver reports is that of its start.",
-    *both("equilibrium-energy-is-the-energy-there"),
+    *both_kinds("equilibrium-energy-is-the-energy-there"),
 )
 class EquilibriumEnergyStale(PlainArchitectures):
     def _answer(self, network, input, target, z, converged):
@@ -484,7 +484,7 @@ class OutputFirst(PlainArchitectures):
 
     def weight_gradients(self, network, input, target, activities):
         found = self.model.weight_gradients(network, input, target, activities[::-1])
-        return list(rebuilt(found, [-g * network.dtype.type(len(input)) for g in leaves(found)]))
+        return list(rebuild(found, [-g * network.dtype.type(len(input)) for g in leaves(found)]))
 
     def infer(self, network, input, target, steps, step_size, start=None):
         start = None if start is None else start[::-1]

@@ -47,8 +47,8 @@ class ClosedFormWithoutPrecision(NumpyPCN):
     "equilibrium.claimed-is-stationary",
 )
 class DeclaredEarly(NumpyPCN):
-    def _minimised(self, network, input, target, memory=20, iterations=1000):
-        return super()._minimised(network, input, target, memory, 3)  # wrong: three
+    def _minimise(self, network, input, target, memory=20, iterations=1000):
+        return super()._minimise(network, input, target, memory, 3)  # wrong: three
 
     def equilibrium(self, network, input, target):
         return replace(super().equilibrium(network, input, target), outcome="converged")

@@ -176,7 +176,7 @@ class GeluIsTanh(NumpyPCN):
 class GeluTanhIsExact(NumpyPCN):
     def _phi(self, network, z):
         if network.activation == "gelu-tanh":
-            return super()._phi(_renamed(network, "gelu"), z)  # wrong: the exact one
+            return super()._phi(_with_activation(network, "gelu"), z)  # wrong: the exact one
         return super()._phi(network, z)
 
 
@@ -317,7 +317,7 @@ class LinearClipped(NumpyPCN):
         return np.clip(z, -1, 1) if network.linear else super()._phi(network, z)  # wrong: clipped
 
 
-def _renamed(network, activation):
+def _with_activation(network, activation):
     """The network with another activation."""
     from dataclasses import replace
 

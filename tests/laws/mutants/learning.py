@@ -12,7 +12,7 @@ from tests.laws.mutants.register import mutant
     "learning.update-is-rate-times-gradient",
 )
 class RateTwice(NumpyPCN):
-    def _updated(self, weight, gradient, learning_rate):
+    def _update(self, weight, gradient, learning_rate):
         return weight - learning_rate * learning_rate * gradient  # wrong: squared
 
 
@@ -22,7 +22,7 @@ class RateTwice(NumpyPCN):
     "learning.update-is-rate-times-gradient",
 )
 class Ascends(NumpyPCN):
-    def _updated(self, weight, gradient, learning_rate):
+    def _update(self, weight, gradient, learning_rate):
         return weight + learning_rate * gradient  # wrong: plus
 
 
@@ -32,7 +32,7 @@ class Ascends(NumpyPCN):
     "learning.update-is-rate-times-gradient",
 )
 class WeightDecay(NumpyPCN):
-    def _updated(self, weight, gradient, learning_rate):
+    def _update(self, weight, gradient, learning_rate):
         return weight - learning_rate * (gradient + 1e-3 * weight)  # wrong: decay
 
 

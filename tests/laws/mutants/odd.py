@@ -12,7 +12,7 @@ from pcbench.protocol.implementation import Capabilities, Conventions, Inference
 from tests.laws.mutants.register import odd
 
 
-def _declared(conventions: dict | None = None, **capabilities) -> Manifest:
+def _make_manifest(conventions: dict | None = None, **capabilities) -> Manifest:
     """The manifest of `NumpyPCN` with other conventions or capabilities."""
     base = NumpyPCN.manifest
     return replace(
@@ -42,7 +42,7 @@ class _Reduced:
 
 @odd("output-first", "Activities and layer energies are listed from the output.")
 class OutputFirst(NumpyPCN):
-    manifest = _declared({"activity_order": "output-first", "layer_energy_order": "output-first"})
+    manifest = _make_manifest({"activity_order": "output-first", "layer_energy_order": "output-first"})
 
     def energy(self, network, input, target, activities):
         return float(np.sum(self.layer_energies(network, input, target, activities)))
@@ -72,7 +72,7 @@ class OutputFirst(NumpyPCN):
 
 @odd("sums-over-batch", "Energies and gradients of weights are sums over the batch; energies have no 1/2.")
 class SumsOverBatch(NumpyPCN):
-    manifest = _declared({"energy_reduction": "sum", "energy_factor": 2.0, "gradient_reduction": "sum"})
+    manifest = _make_manifest({"energy_reduction": "sum", "energy_factor": 2.0, "gradient_reduction": "sum"})
 
     def layer_energies(self, network, input, target, activities):
         return 2 * len(input) * super().layer_energies(network, input, target, activities)
@@ -92,7 +92,7 @@ class SumsOverBatch(NumpyPCN):
 
 @odd("log-likelihood-declared", "The energy is a log-likelihood: minus the energy.")
 class LogLikelihoodDeclared(NumpyPCN):
-    manifest = _declared({"energy_factor": -1.0})
+    manifest = _make_manifest({"energy_factor": -1.0})
 
     def layer_energies(self, network, input, target, activities):
         return -super().layer_energies(network, input, target, activities)
@@ -100,7 +100,7 @@ class LogLikelihoodDeclared(NumpyPCN):
 
 @odd("updates-transposed", "Gradients are updates (negative), weights' transposed, activities' of the batch mean.")
 class UpdatesTransposed(NumpyPCN):
-    manifest = _declared(
+    manifest = _make_manifest(
         {
             "gradient_sign": -1,
             "weight_layout": "in-out",
@@ -127,7 +127,7 @@ class UpdatesTransposed(NumpyPCN):
 
 @odd("float32-only", "Only float32 is offered.")
 class Float32Only(NumpyPCN):
-    manifest = _declared(dtypes=("float32",))
+    manifest = _make_manifest(dtypes=("float32",))
 
 
 @odd("sample-by-sample", "Every sample is computed alone, in a Python loop.")
@@ -186,7 +186,7 @@ class Views(NumpyPCN):
 
 @odd("folded", "Scalings are multiplied into the weights by the harness.")
 class Folded(NumpyPCN):
-    manifest = _declared(scalings="folded", shapes="palette")
+    manifest = _make_manifest(scalings="folded", shapes="palette")
     train = None  # type: ignore[assignment]  # updates folded weights, whose rate differs by layer
 
     def _scaling(self, network, l):
@@ -195,7 +195,7 @@ class Folded(NumpyPCN):
 
 @odd("batch-mean-steps", "A step descends the gradient of the mean over the batch.")
 class BatchMeanSteps(NumpyPCN):
-    manifest = _declared({"step_size": "batch-mean"})
+    manifest = _make_manifest({"step_size": "batch-mean"})
 
     def infer(self, network, input, target, steps, step_size, start=None):
         return super().infer(network, input, target, steps, step_size / len(input), start)
@@ -218,23 +218,25 @@ class _Sequential(NumpyPCN):
 
 @odd("input-first-order", "Layers are updated one after another from the input.")
 class InputFirstOrder(_Sequential):
-    manifest = _declared({"update_order": "input-first"})
+    manifest = _make_manifest({"update_order": "input-first"})
 
 
 @odd("output-first-order", "Layers are updated one after another from the output.")
 class OutputFirstOrder(_Sequential):
-    manifest = _declared({"update_order": "output-first"})
+    manifest = _make_manifest({"update_order": "output-first"})
     outward = False
 
 
 @odd("after-weight-only", "The activation comes after the weight, and nothing else is offered.")
 class AfterWeightOnly(NumpyPCN):
-    manifest = _declared(placements=("after-weight",))
+    manifest = _make_manifest(placements=("after-weight",))
 
 
 @odd("reports-with-a-lag", "Energy and gradients come with inference, from the step before the last; none otherwise.")
 class ReportsWithLag(_Reduced):
-    manifest = _declared({"energy_lag": 1, "gradient_point": "previous"}, reports_energy=True, reports_gradients=True)
+    manifest = _make_manifest(
+        {"energy_lag": 1, "gradient_point": "previous"}, reports_energy=True, reports_gradients=True
+    )
 
     def infer(self, network, input, target, steps, step_size, start=None):
         before = list(super().infer(network, input, target, max(0, steps - 1), step_size, start).activities)
@@ -247,7 +249,7 @@ class ReportsWithLag(_Reduced):
 
 @odd("reports-mixed-gradients", "Gradients come with inference: errors before the last step, activities after it.")
 class ReportsMixed(_Reduced):
-    manifest = _declared({"gradient_point": "previous-errors"}, reports_energy=True, reports_gradients=True)
+    manifest = _make_manifest({"gradient_point": "previous-errors"}, reports_energy=True, reports_gradients=True)
 
     def infer(self, network, input, target, steps, step_size, start=None):
         before = [input, *super().infer(network, input, target, max(0, steps - 1), step_size, start).activities]
@@ -310,4 +312,4 @@ class LinearOnly(_Reduced):
 
 @odd("classifier-only", "Only cross-entropy and activations that are not linear.")
 class ClassifierOnly(_Reduced):
-    manifest = _declared(activations=tuple(a for a in ACTIVATIONS if a != "linear"), losses=("ce",))
+    manifest = _make_manifest(activations=tuple(a for a in ACTIVATIONS if a != "linear"), losses=("ce",))

@@ -12,8 +12,8 @@ import numpy as np
 
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.oracle import architectures as oracle
-from pcbench.oracle.running_error import Rounded, gradients
-from pcbench.problem.architecture import Architecture, rebuilt
+from pcbench.oracle.running_error import Rounded, reverse_gradients
+from pcbench.problem.architecture import Architecture, rebuild
 from pcbench.problem.network import ACTIVATIONS, Activities
 from pcbench.protocol.implementation import Capabilities, Conventions, Equilibrium, Inference, Manifest
 
@@ -61,7 +61,7 @@ class PlainArchitectures:
 
     def weight_gradients(self, network, input, target, activities):
         flat, _ = oracle.weight_gradients(self._network(network), input, target, activities)
-        return list(rebuilt(network.parameters, _narrow(network, flat)))
+        return list(rebuild(network.parameters, _narrow(network, flat)))
 
     def infer(self, network, input, target, steps, step_size, start=None):
         z = self._start(network, input, target) if start is None else [np.array(a) for a in start]
@@ -97,7 +97,7 @@ class PlainArchitectures:
             s, change = length * along, g_new - g
             pairs = [*pairs, (s, change)][-MEMORY:] if s @ change > 0 else pairs
             x, f, g = x + s, f_new, g_new
-        z = [f.value for f in oracle.perturbed(own, input, _errors(own, x, shapes))[:-1]]
+        z = [f.value for f in oracle.forward_with_errors(own, input, _errors(own, x, shapes))[:-1]]
         return self._answer(network, input, target, _narrow(network, z), bool(g @ g <= 1e-12 * (1 + f)))
 
     def _answer(self, network, input, target, z, converged) -> Equilibrium:
@@ -116,8 +116,10 @@ def _errors(network: Architecture, x: np.ndarray, shapes: list[tuple[int, ...]])
 
 def _value_and_slope(network: Architecture, input, target, x, shapes) -> tuple[float, np.ndarray]:
     errors = _errors(network, x, shapes)
-    loss = oracle.sample_loss(network, target, oracle.perturbed(network, input, errors)[-1]).times(network.precision)
-    slope = np.concatenate([d.ravel() for d, _ in gradients([loss], errors)])
+    loss = oracle.sample_loss(network, target, oracle.forward_with_errors(network, input, errors)[-1]).times(
+        network.precision
+    )
+    slope = np.concatenate([d.ravel() for d, _ in reverse_gradients([loss], errors)])
     return float(0.5 * x @ x + loss.value.sum()), x + slope
 
 

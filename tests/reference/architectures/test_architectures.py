@@ -80,7 +80,7 @@ outputs = jax.jit(lambda chain, x: chain.forward(x)[1])
 in_error_space = counted_jit()(chain_equilibrium.energy_and_gradient)
 
 
-def after(case: Case, steps: int = 0, step_size: float = 0.1, start: Any = None) -> dict[str, Any]:
+def run_steps(case: Case, steps: int = 0, step_size: float = 0.1, start: Any = None) -> dict[str, Any]:
     shapes = jax.eval_shape(lambda c, x: c.forward(x)[0], *case[:2])
     given, zero = start is not None, tuple(np.zeros(s.shape, s.dtype) for s in shapes)
     found = state(*case, start if given else zero, np.bool_(given), np.int64(steps), np.float64(step_size))
@@ -118,7 +118,7 @@ def double():
 def test_at_the_feedforward_pass_the_energy_is_the_loss_and_only_the_readout_learns(case):
     """If this fails, the energy has another loss than backpropagation, or a hidden error starts away from 0."""
     chain, x, y = case()
-    found = after((chain, x, y))
+    found = run_steps((chain, x, y))
     output = np.asarray(found["output"])
     if chain.loss == "mse":
         loss = 0.5 * np.sum((y - output) ** 2) / BATCH
@@ -134,12 +134,12 @@ def test_at_the_feedforward_pass_the_energy_is_the_loss_and_only_the_readout_lea
 def test_gradients_are_the_slopes_of_the_energy(case):
     """If this fails, a gradient of activities or parameters is not the derivative of the energy that is reported."""
     chain, x, y = case()
-    z = random_like(after((chain, x, y))["z"], "activities")
-    found, step = after((chain, x, y), start=z), 1e-5
+    z = random_like(run_steps((chain, x, y))["z"], "activities")
+    found, step = run_steps((chain, x, y), start=z), 1e-5
     along, about = random_like(z, "direction"), random_like(chain.parameters, "turn")
 
     def energy(parameters: Any, z: Any) -> float:
-        return float(after((chain.with_parameters(parameters), x, y), start=z)["each"].sum())
+        return float(run_steps((chain.with_parameters(parameters), x, y), start=z)["each"].sum())
 
     ends = [energy(chain.parameters, moved(z, along, s)) for s in (step, -step)]
     assert inner(found["slope"], along) / BATCH == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-6)
@@ -152,7 +152,7 @@ def test_the_target_reaches_one_layer_further_with_each_step(case):
     """If this fails, layers are not updated all at once, or some layer sees more than its neighbours."""
     chain, x, y = case()
     for steps in range(chain.depth):
-        found = after((chain, x, y), steps, 0.5)
+        found = run_steps((chain, x, y), steps, 0.5)
         untouched = chain.depth - steps - 1  # layers below L - t
         assert largest(found["errors"][:untouched]) < ROUNDING
         assert all(largest(e) > 1e-6 for e in found["errors"][untouched:])
@@ -162,10 +162,10 @@ def test_the_target_reaches_one_layer_further_with_each_step(case):
 def test_samples_are_independent(case):
     """If this fails, what inference does with one sample depends on the others."""
     chain, x, y = case()
-    one = after((chain, x, y), 5)["z"]
+    one = run_steps((chain, x, y), 5)["z"]
     y = y.copy()
     y[0] = y[0, ..., ::-1] + (1.0 if chain.loss == "mse" else 0.0)
-    other = after((chain, x, y), 5)["z"]
+    other = run_steps((chain, x, y), 5)["z"]
     assert all(np.array_equal(a[1:], b[1:]) for a, b in zip(one, other, strict=True))
     assert not np.array_equal(one[-1][0], other[-1][0])
 
@@ -174,7 +174,7 @@ def test_samples_are_independent(case):
 def test_energy_falls_during_inference(case):
     """If this fails, inference does not descend the energy."""
     net = case()
-    energies = [float(after(net, steps, 0.05)["each"].sum()) for steps in range(0, 40, 4)]
+    energies = [float(run_steps(net, steps, 0.05)["each"].sum()) for steps in range(0, 40, 4)]
     assert np.all(np.diff(energies) < 0)
 
 
@@ -182,7 +182,7 @@ def test_energy_falls_during_inference(case):
 def test_the_energy_is_the_same_as_a_function_of_errors(case):
     """If this fails, the solver in error space minimises something else than the energy."""
     chain, x, y = case()
-    found = after((chain, x, y), start=random_like(after((chain, x, y))["z"], "activities"))
+    found = run_steps((chain, x, y), start=random_like(run_steps((chain, x, y))["z"], "activities"))
     each, _ = in_error_space(chain, x, y, found["errors"])
     assert float(np.mean(each)) == pytest.approx(float(found["each"].sum()), rel=1e-12)
 
@@ -192,9 +192,9 @@ def test_equilibria_are_stationary_certified_and_obey_the_envelope_theorem(case)
     """If this fails, the solver stops elsewhere, or a certificate is below the gap it bounds."""
     chain, x, y = case()
     best = chain_equilibrium.solve(chain, x, y, tolerance=1e-26)
-    found = after((chain, x, y), start=best.activities)
+    found = run_steps((chain, x, y), start=best.activities)
     assert best.certified
-    assert best.energy < float(after((chain, x, y))["each"].sum())
+    assert best.energy < float(run_steps((chain, x, y))["each"].sum())
     assert largest(found["slope"]) < 1e-10
     for tolerance in (1e-1, 1e-2, 1e-4):
         rough = chain_equilibrium.solve(chain, x, y, tolerance=tolerance)
@@ -217,11 +217,11 @@ def test_values_do_not_recompile():
         (cnn(), [cnn(seed=1), cnn(parameterisation="mupc-limits", gain=5 / 3), cnn(parameterisation="sp")]),
         (language(), [language(seed=1, output_multiplier=2.0), language(parameterisation="mupc-limits")]),
     ):
-        after(first, 3)
+        run_steps(first, 3)
         chain_equilibrium.solve(*first)
         before = compilations()
         for other in others:
-            after(other, 5)
+            run_steps(other, 5)
             chain_equilibrium.solve(*other, tolerance=1e-5)
         assert compilations() == before
 
@@ -292,7 +292,7 @@ def test_the_cnn_is_the_documented_one():
     z = x.reshape(BATCH, -1)
     for matrix, skip in cnn_layers(chain, CNN):
         z = z + np.tanh(z) @ matrix.T if skip else z @ matrix.T
-    np.testing.assert_allclose(after((chain, x, y))["output"], z, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(run_steps((chain, x, y))["output"], z, rtol=1e-12, atol=1e-14)
 
 
 def test_the_equilibrium_of_a_linear_cnn_is_the_closed_form():
@@ -323,7 +323,7 @@ def by_hand(chain: Chain, z: np.ndarray, *, heads: int, linear: bool) -> np.ndar
     width, blocks = z.shape[-1], list(chain.parameters[1:-1])
     branches = sum(len(p) // 2 for p in blocks)
 
-    def normalised(z: np.ndarray) -> np.ndarray:
+    def normalise(z: np.ndarray) -> np.ndarray:
         if not linear:
             return z
         return (z - z.mean(-1, keepdims=True)) / np.sqrt(z.var(-1, keepdims=True) + 1e-5)
@@ -347,10 +347,10 @@ def by_hand(chain: Chain, z: np.ndarray, *, heads: int, linear: bool) -> np.ndar
 
     for p in blocks:
         if "mixing" in p:
-            z = z + attention(p, normalised(z)) / math.sqrt(branches)
+            z = z + attention(p, normalise(z)) / math.sqrt(branches)
         if "widening" in p:
-            z = z + mlp(p, normalised(z)) / math.sqrt(branches)
-    return normalised(z) @ chain.parameters[-1].T / width
+            z = z + mlp(p, normalise(z)) / math.sqrt(branches)
+    return normalise(z) @ chain.parameters[-1].T / width
 
 
 def test_the_transformer_is_the_documented_one():
@@ -358,11 +358,11 @@ def test_the_transformer_is_the_documented_one():
     chain, words, y = language()
     embedded = (chain.parameters[0]["token"][words] + chain.parameters[0]["position"]) / math.sqrt(2)
     expected = by_hand(chain, embedded, heads=2, linear=False)
-    np.testing.assert_allclose(after((chain, words, y))["output"], expected, rtol=1e-11)
+    np.testing.assert_allclose(run_steps((chain, words, y))["output"], expected, rtol=1e-11)
     chain, x, y = regression()
     embedded = (x @ chain.parameters[0]["token"].T / math.sqrt(2) + chain.parameters[0]["position"]) / math.sqrt(2)
     expected = by_hand(chain, embedded, heads=3, linear=True)
-    np.testing.assert_allclose(after((chain, x, y))["output"], expected, rtol=1e-11)
+    np.testing.assert_allclose(run_steps((chain, x, y))["output"], expected, rtol=1e-11)
 
 
 @pytest.mark.parametrize("softmaxed", [True, False])
@@ -385,8 +385,8 @@ def departure(case: Case) -> tuple[float, float]:
     chain, x, y = case
     equilibrium = chain_equilibrium.solve(chain, x, y, tolerance=1e-20)
     assert equilibrium.certified
-    found = after(case, start=equilibrium.activities)
-    loss = float(after(case)["each"].sum())
+    found = run_steps(case, start=equilibrium.activities)
+    loss = float(run_steps(case)["each"].sum())
     difference = jax.tree.map(lambda a, b: a - b, found["gradient"], found["bp"])
     return loss / equilibrium.energy - 1, math.sqrt(inner(difference, difference) / inner(found["bp"], found["bp"]))
 

@@ -45,7 +45,7 @@ def mlp(network: Network) -> Chain:
     layers = [
         Dense("linear" if l == 0 else network.activation, skip=bool(skip)) for l, skip in enumerate(network.skips)
     ]
-    return Chain.of(
+    return Chain.from_layers(
         layers,
         network.weights,
         network.scalings,
@@ -56,7 +56,7 @@ def mlp(network: Network) -> Chain:
     )
 
 
-def near(found: Any, expected: Any, tolerance: float = 1e-12) -> None:
+def assert_close(found: Any, expected: Any, tolerance: float = 1e-12) -> None:
     found, expected = jax.tree.leaves(found), jax.tree.leaves(expected)
     assert len(found) == len(expected)
     for a, b in zip(found, expected, strict=True):
@@ -69,13 +69,13 @@ def test_an_mlp_as_a_chain_is_the_mlp(problem):
     network, x, y = problem.network(), problem.input(), problem.target()
     chain, z = mlp(network), problem.activities()
     each, for_activities, for_weights = answers(chain, x, y, tuple(z))
-    near(each, oracle.layer_energies(network, x, y, z).mean(axis=0))
-    near(for_activities, oracle.activity_gradients(network, x, y, z))
-    near(for_weights, oracle.weight_gradients(network, x, y, z))
-    near(infer(chain, x, y, tuple(z), np.int64(7), np.float64(0.2)), oracle.infer(network, x, y, 7, 0.2, z))
-    near(jax.jit(chains.backpropagation)(chain, x, y), oracle.backprop_gradients(network, x, y))
-    near(forward(chain, x, None)[1], oracle.predict(network, x))
-    near(forward(chain, x, tuple(z))[0], oracle.states_from_errors(network, x, z))
+    assert_close(each, oracle.layer_energies(network, x, y, z).mean(axis=0))
+    assert_close(for_activities, oracle.activity_gradients(network, x, y, z))
+    assert_close(for_weights, oracle.weight_gradients(network, x, y, z))
+    assert_close(infer(chain, x, y, tuple(z), np.int64(7), np.float64(0.2)), oracle.infer(network, x, y, 7, 0.2, z))
+    assert_close(jax.jit(chains.backpropagation)(chain, x, y), oracle.backprop_gradients(network, x, y))
+    assert_close(forward(chain, x, None)[1], oracle.predict(network, x))
+    assert_close(forward(chain, x, tuple(z))[0], oracle.states_from_errors(network, x, z))
 
 
 @BOTH
@@ -86,7 +86,7 @@ def test_the_single_functions_agree_with_the_joint_one(problem):
     each, for_activities, for_weights = answers(chain, x, y, z)
     alone = jax.jit(lambda c: (chains.energy(c, x, y, z), chains.activity_gradients(c, x, y, z),
                                chains.weight_gradients(c, x, y, z)))(chain)  # fmt: skip
-    near(alone, (np.sum(each), for_activities, for_weights))
+    assert_close(alone, (np.sum(each), for_activities, for_weights))
 
 
 @pytest.mark.parametrize("problem", [TANH, LINEAR], ids=["tanh", "linear"])
@@ -96,11 +96,11 @@ def test_the_equilibrium_is_that_of_the_other_solver(problem):
     found = chain_equilibrium.solve(mlp(network), x, y, tolerance=1e-24)
     other = equilibrium_linear if problem.linear else equilibrium_nonlinear
     expected = other.solve(PCN.from_network(network), x, y, tolerance=1e-24)
-    near(found.activities, list(expected.activities), 1e-9)
+    assert_close(found.activities, list(expected.activities), 1e-9)
     assert found.energy == pytest.approx(expected.energy, rel=1e-12)
     assert found.certified
     assert found.outcome is Outcome.CONVERGED
-    near(found.curvature, expected.curvature, 0.02)  # Lanczos starts elsewhere and stops early
+    assert_close(found.curvature, expected.curvature, 0.02)  # Lanczos starts elsewhere and stops early
 
 
 def test_only_an_affine_chain_is_certified_without_an_estimate():
@@ -154,10 +154,10 @@ class Total:
         return jnp.sum(below, axis=1)
 
 
-def uneven() -> tuple[Chain, Any, Any, Any]:
+def uneven_chain() -> tuple[Chain, Any, Any, Any]:
     """Input 3 -> matrix 2x3 -> vector 3 -> output 2, and random activities."""
     left, weight = arrays.normal(1, "left", 2), arrays.normal(1, "readout", 2, 3)
-    chain = Chain.of(
+    chain = Chain.from_layers(
         [Outer(), Total(), Dense()],
         [{"left": left}, (), weight],
         [0.7, (), 0.5],
@@ -170,7 +170,7 @@ def uneven() -> tuple[Chain, Any, Any, Any]:
 
 def test_the_energy_sums_over_all_axes_of_a_sample():
     """If this fails, layers of more than one axis count with another weight than their numbers."""
-    chain, x, y, (z1, z2) = uneven()
+    chain, x, y, (z1, z2) = uneven_chain()
     each = chains.sample_energies(chain, x, y, (z1, z2))
     f1 = np.tanh(0.7 * np.einsum("i,bj->bij", chain.parameters[0]["left"], x))
     expected = np.stack([
@@ -178,12 +178,12 @@ def test_the_energy_sums_over_all_axes_of_a_sample():
         0.5 * np.sum((z2 - z1.sum(axis=1)) ** 2, axis=1),
         2.0 * 0.5 * np.sum((y - 0.5 * z2 @ chain.parameters[2].T) ** 2, axis=1),
     ])  # fmt: skip
-    near(each, expected, 1e-14)
+    assert_close(each, expected, 1e-14)
 
 
 def test_gradients_have_the_structure_of_the_parameters():
     """If this fails, a layer without parameters, or with several, gets the wrong gradients."""
-    chain, x, y, z = uneven()
+    chain, x, y, z = uneven_chain()
     _, _, gradients = answers(chain, x, y, z)
     assert jax.tree.structure(gradients) == jax.tree.structure(chain.parameters)
     step = 1e-6
@@ -193,39 +193,41 @@ def test_gradients_have_the_structure_of_the_parameters():
 
     left = chain.parameters[0]["left"]
     finite = [(energy(left + step * d) - energy(left - step * d)) / (2 * step) for d in np.eye(2)]
-    near(gradients[0]["left"], np.array(finite), 1e-8)
+    assert_close(gradients[0]["left"], np.array(finite), 1e-8)
 
 
 def test_ravelled_vectors_come_back():
     """If this fails, the solver moves the errors of one layer by the gradient of another."""
-    _, _, _, z = uneven()
-    vectors = chain_equilibrium.ravelled(z)
+    _, _, _, z = uneven_chain()
+    vectors = chain_equilibrium.ravel(z)
     assert vectors.shape == (1, 4, 9)
-    near(chain_equilibrium.unravelled(vectors, z), z, 0)
+    assert_close(chain_equilibrium.unravel(vectors, z), z, 0)
 
 
 def test_sequence_losses_are_sums_over_tokens():
     """If this fails, the cross-entropy of a sequence is a mean over its tokens, or over the wrong axis."""
-    chain, _, _, _ = uneven()
+    chain, _, _, _ = uneven_chain()
     logits = jnp.log(jnp.array([[[0.5, 0.25, 0.25], [0.125, 0.5, 0.375]]]))
     target = jnp.array([[[1.0, 0, 0], [1.0, 0, 0]]])
-    loss = chains.output_loss(Chain.of(chain.layers, chain.parameters, chain.scalings, loss="ce"), logits, target)
-    near(loss, [4 * np.log(2)], 1e-14)
+    loss = chains.output_loss(
+        Chain.from_layers(chain.layers, chain.parameters, chain.scalings, loss="ce"), logits, target
+    )
+    assert_close(loss, [4 * np.log(2)], 1e-14)
 
 
 def test_values_do_not_recompile():
     """If this fails, new weights, scalings, data or numbers of steps of equal shape cost a compilation each."""
 
-    def everything(problem: Problem, steps: int) -> None:
+    def run_everything(problem: Problem, steps: int) -> None:
         chain, x, y = mlp(problem.network()), problem.input(), problem.target()
         z = tuple(problem.activities())
         infer(chain, x, y, z, np.int64(steps), np.float64(0.01 * steps))
         answers(chain, x, y, z)
         chain_equilibrium.solve(chain, x, y, tolerance=10.0**-steps)
 
-    everything(TANH, 3)
+    run_everything(TANH, 3)
     before = compilations()
-    everything(TANH.replace(seed=8, output_precision=3.0, output_multiplier=2.0), 5)
+    run_everything(TANH.replace(seed=8, output_precision=3.0, output_multiplier=2.0), 5)
     assert compilations() == before
 
 
@@ -243,13 +245,13 @@ def test_a_long_chain_is_a_small_program():
 def test_what_a_chain_refuses():
     """If this fails, a chain that contradicts itself fails later with a message about shapes."""
     with pytest.raises(ProblemError, match=r"1 layers.*at least 2"):
-        Chain.of([Dense()], [np.eye(2)], [1.0])
+        Chain.from_layers([Dense()], [np.eye(2)], [1.0])
     with pytest.raises(ProblemError, match="2 layers, 1 parameters"):
-        Chain.of([Dense(), Dense()], [np.eye(2)], [1.0, 1.0])
+        Chain.from_layers([Dense(), Dense()], [np.eye(2)], [1.0, 1.0])
     with pytest.raises(ProblemError, match="loss='hinge'"):
-        Chain.of([Dense(), Dense()], [np.eye(2)] * 2, [1.0, 1.0], loss="hinge")
+        Chain.from_layers([Dense(), Dense()], [np.eye(2)] * 2, [1.0, 1.0], loss="hinge")
     with pytest.raises(ProblemError, match="activation='step'"):
-        Chain.of([Dense(), Dense()], [np.eye(2)] * 2, [1.0, 1.0], activation="step")
-    chain, x, y, z = uneven()
+        Chain.from_layers([Dense(), Dense()], [np.eye(2)] * 2, [1.0, 1.0], activation="step")
+    chain, x, y, z = uneven_chain()
     with pytest.raises(ProblemError, match=r"target of shape \(4,\): needed .*\(4, 2\)"):
         chains.energy(chain, x, y[:, 0], z)

@@ -14,8 +14,8 @@ from pcbench.problem.mlp import Problem
 from pcbench.reference.compilation import compilations, counted_jit
 from pcbench.reference.gradients import activity_gradients_from
 from pcbench.reference.inference import layout
-from pcbench.reference.inference.groups import feedforward, grouped, grouped_activities, in_place
-from pcbench.reference.inference.steps import infer, settle_grouped
+from pcbench.reference.inference.groups import feedforward, group_activities, group_layers, stack_aligned
+from pcbench.reference.inference.steps import infer, run_grouped
 from pcbench.reference.network import PCN
 
 CASES = {
@@ -36,7 +36,7 @@ STEPS, ETA = 4, 0.05
 PROGRAM = counted_jit(static=("groups", "tier"))(infer)
 
 
-def settled(problem: Problem, start=None, steps=STEPS, **options):
+def final_activities(problem: Problem, start=None, steps=STEPS, **options):
     """The activities after some steps, by `infer`, from given activities."""
     network, real = PCN.from_network(problem.network()), np.dtype(problem.dtype).type
     start = np.stack(problem.activities()) if start is None else start
@@ -44,7 +44,7 @@ def settled(problem: Problem, start=None, steps=STEPS, **options):
         return np.asarray(PROGRAM(network, problem.input(), problem.target(), start, steps, real(ETA), **options))
 
 
-def by_definition(problem: Problem):
+def oracle_activities(problem: Problem):
     """The same by the oracle, in float64."""
     network = problem.network()
     return np.stack(oracle.infer(network, problem.input(), problem.target(), STEPS, ETA, problem.activities()))
@@ -54,10 +54,10 @@ def by_definition(problem: Problem):
 @pytest.mark.parametrize("groups", [1, 3, 99])
 def test_every_layout_takes_the_steps_of_the_definition(name, groups):
     """If this fails, how layers are laid out changes what inference computes."""
-    expected = by_definition(CASES[name])
+    expected = oracle_activities(CASES[name])
     # A few roundings of each dtype, times 4 steps and sums of 6 terms, of activities of order 1.
     allowed = 200 * np.finfo(CASES[name].dtype).eps * (1 + np.abs(expected).max())
-    assert np.abs(settled(CASES[name], groups=groups) - expected).max() < allowed
+    assert np.abs(final_activities(CASES[name], groups=groups) - expected).max() < allowed
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -72,7 +72,7 @@ def test_a_step_is_the_derivative_of_the_energy(name):
         gradient = np.asarray(differentiated(network, network.bottom(jnp.asarray(x)), jnp.asarray(y), jnp.asarray(z)))
     expected = z - ETA * gradient
     allowed = 50 * np.finfo(problem.dtype).eps * (1 + np.abs(expected).max())
-    assert np.abs(settled(problem, z, steps=1) - expected).max() < allowed
+    assert np.abs(final_activities(problem, z, steps=1) - expected).max() < allowed
 
 
 @pytest.mark.parametrize("stride", [1, 3])
@@ -81,11 +81,11 @@ def test_strides_of_known_length_take_exactly_the_steps_asked_for(monkeypatch, s
     problem = CASES["tanh-before"]
     once = [np.stack(problem.activities())]
     for _ in range(7):
-        once.append(settled(problem, once[-1], steps=1))
+        once.append(final_activities(problem, once[-1], steps=1))
     monkeypatch.setattr("pcbench.reference.inference.steps.strides", lambda: stride)
     jax.clear_caches()  # the stride is no argument, so a program of another stride would be taken again
     for steps in (0, 2, 3, 7):
-        assert np.abs(settled(problem, steps=steps) - once[steps]).max() < 1e-13
+        assert np.abs(final_activities(problem, steps=steps) - once[steps]).max() < 1e-13
     jax.clear_caches()
 
 
@@ -93,7 +93,7 @@ def test_the_runs_of_layers_are_neighbours_and_differ_by_one_at_most():
     """If this fails, a layer is left out or moved twice."""
     for layers in range(20):
         for groups in (1, 2, 8, 30):
-            bounds = layout.cut(layers, groups)
+            bounds = layout.group_bounds(layers, groups)
             assert [k for i, j in bounds for k in range(i, j)] == list(range(layers))
             lengths = [j - i for i, j in bounds]
             assert len(lengths) == min(groups, layers)
@@ -122,12 +122,12 @@ def test_the_rule_of_the_layout(monkeypatch):
 def test_new_values_of_equal_shape_do_not_retrace():
     """If this fails, every number of steps, step size or network costs a compilation."""
     problem = CASES["tanh-before"]
-    settled(problem)
+    final_activities(problem)
     before = compilations("infer")
-    settled(problem, steps=9)
-    settled(Problem(**{**vars(problem), "seed": 5, "parameterisation": "sp"}))
+    final_activities(problem, steps=9)
+    final_activities(Problem(**{**vars(problem), "seed": 5, "parameterisation": "sp"}))
     assert compilations("infer") == before
-    settled(problem, groups=2)
+    final_activities(problem, groups=2)
     assert compilations("infer") == before + 1
 
 
@@ -148,10 +148,10 @@ def test_long_inference_costs_the_adapter_programs_of_its_own(monkeypatch):
         assert all(np.abs(a - b).max() < 1e-13 for a, b in zip(short, other, strict=True))
 
 
-def in_groups(problem: Problem, groups: int | None = None):
+def grouped_arguments(problem: Problem, groups: int | None = None):
     """A problem as `run_grouped` takes it, on the device."""
-    network = grouped(problem.network(), problem.batch, groups)
-    z = grouped_activities(network, [jnp.array(a) for a in problem.activities()])
+    network = group_layers(problem.network(), problem.batch, groups)
+    z = group_activities(network, [jnp.array(a) for a in problem.activities()])
     real = np.dtype(problem.dtype).type
     return (network, problem.input(), problem.target()), {"activities": z, "steps": STEPS, "step_size": real(ETA)}
 
@@ -160,11 +160,11 @@ def in_groups(problem: Problem, groups: int | None = None):
 @pytest.mark.parametrize("groups", [1, 2, 99])
 def test_what_is_cut_outside_the_program_takes_the_same_steps(name, groups):
     """If this fails, large networks are inferred otherwise than small ones."""
-    expected = by_definition(CASES[name])
+    expected = oracle_activities(CASES[name])
     allowed = 200 * np.finfo(CASES[name].dtype).eps * (1 + np.abs(expected).max())
     with jax.enable_x64(True):
-        arrays, settings = in_groups(CASES[name], groups)
-        layers = settle_grouped.donating(*arrays, **settings).layers()
+        arrays, settings = grouped_arguments(CASES[name], groups)
+        layers = run_grouped.donating(*arrays, **settings).layers()
     assert [z.shape for z in layers] == [expected[0].shape] * len(expected)
     assert all(z.flags.writeable for z in layers)
     assert np.abs(np.stack(layers) - expected).max() < allowed
@@ -177,7 +177,7 @@ def test_the_feedforward_pass_by_groups_is_that_of_the_definition(name, groups):
     problem = CASES[name]
     expected = np.stack(oracle.feedforward(problem.network(), problem.input()))
     with jax.enable_x64(True):
-        layers = feedforward(grouped(problem.network(), problem.batch, groups), problem.input()).layers()
+        layers = feedforward(group_layers(problem.network(), problem.batch, groups), problem.input()).layers()
     allowed = 50 * np.finfo(problem.dtype).eps * (1 + np.abs(expected).max())
     assert np.abs(np.stack(layers) - expected).max() < allowed
 
@@ -185,12 +185,12 @@ def test_the_feedforward_pass_by_groups_is_that_of_the_definition(name, groups):
 def test_cutting_copies_no_weights_of_groups_of_one():
     """If this fails, a wide network is held twice before inference begins."""
     network = CASES["tanh-before"].network()
-    alone = grouped(network, 3, 99)
+    alone = group_layers(network, 3, 99)
     assert [np.shares_memory(a, b) for a, b in zip(alone.hidden, network.weights[1:-1], strict=True)] == [True] * 5
     assert alone.bounds == [(k, k + 1) for k in range(5)]
-    assert grouped(network, 3, 2).bounds == [(0, 2), (2, 5)]
-    stacked = grouped(PCN.from_network(network), 3, 2)
-    assert all((a == b).all() for a, b in zip(stacked.hidden, grouped(network, 3, 2).hidden, strict=True))
+    assert group_layers(network, 3, 2).bounds == [(0, 2), (2, 5)]
+    stacked = group_layers(PCN.from_network(network), 3, 2)
+    assert all((a == b).all() for a, b in zip(stacked.hidden, group_layers(network, 3, 2).hidden, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -206,8 +206,8 @@ def test_inference_holds_weights_once_and_activities_four_times_at_most(width, d
         input_dim=8, width=width, depth=depth, output_dim=4, batch=batch, activation="tanh", residual=True,
         dtype="float32",
     )  # fmt: skip
-    arrays, settings = in_groups(problem)
-    plan = settle_grouped.donating.lower(*arrays, **settings).compile().memory_analysis()
+    arrays, settings = grouped_arguments(problem)
+    plan = run_grouped.donating.lower(*arrays, **settings).compile().memory_analysis()
     state = 4 * (depth - 1) * batch * width
     assert plan.alias_size_in_bytes >= state
     beside = plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes
@@ -221,7 +221,7 @@ def test_a_group_of_weights_is_read_where_it_is():
     for dtype, width in (("float32", 7), ("float64", 96)):
         matrices = [np.full((width, width), l, dtype) for l in range(3)]
         with jax.enable_x64(dtype == "float64"):
-            group = in_place(matrices)
+            group = stack_aligned(matrices)
             assert jax.device_put(group).unsafe_buffer_pointer() == group.ctypes.data
         np.testing.assert_array_equal(group, np.stack(matrices))
         assert group.dtype == dtype
@@ -229,19 +229,19 @@ def test_a_group_of_weights_is_read_where_it_is():
 
 def test_only_a_call_that_donates_takes_the_callers_array():
     """If this fails, inference overwrites activities that somebody still holds."""
-    arrays, settings = in_groups(CASES["silu-float32"])
+    arrays, settings = grouped_arguments(CASES["silu-float32"])
     kept = settings["activities"].layers()
     settings = {**settings, "activities": jax.tree.map(jax.numpy.array, settings["activities"])}  # on the device
-    for program in (settle_grouped, settle_grouped.well):
+    for program in (run_grouped, run_grouped.well):
         answer = program(*arrays, **settings).layers()
         assert not any(z.is_deleted() for z in jax.tree.leaves(settings["activities"]))
         assert all((a == b).all() for a, b in zip(settings["activities"].layers(), kept, strict=True))
     given = jax.tree.map(np.array, settings["activities"])
-    donated = settle_grouped.donating(*arrays, **settings).layers()
+    donated = run_grouped.donating(*arrays, **settings).layers()
     # Other compilations may round the activation in another way.
     assert max(np.abs(a - b).max() for a, b in zip(donated, answer, strict=True)) < 1e-5
     assert all(z.is_deleted() for z in jax.tree.leaves(settings["activities"]))
-    settle_grouped.donating(*arrays, **{**settings, "activities": given})
+    run_grouped.donating(*arrays, **{**settings, "activities": given})
     # Arrays of NumPy are the caller's in any case.
     assert all((a == b).all() for a, b in zip(given.layers(), kept, strict=True))
 
@@ -249,7 +249,7 @@ def test_only_a_call_that_donates_takes_the_callers_array():
 def test_bfloat16_is_as_far_from_float32_as_its_seven_bits():
     """If this fails, the tier does not reach the products, or reaches more than them."""
     problem = CASES["silu-float32"]
-    exact, rounded = settled(problem), settled(problem, tier="bfloat16")
+    exact, rounded = final_activities(problem), final_activities(problem, tier="bfloat16")
     apart = np.abs(exact - rounded).max() / np.abs(exact).max()
     assert 2.0**-20 < apart < 2.0**-6
 
@@ -267,4 +267,4 @@ def test_a_tier_that_cannot_be_is_refused(tier, name, message):
     if tier == "tf32" and jax.default_backend() != "cpu":
         pytest.skip("this device has it")
     with pytest.raises(UsageError, match=message):
-        settled(CASES[name], tier=tier)
+        final_activities(CASES[name], tier=tier)

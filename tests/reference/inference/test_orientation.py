@@ -13,9 +13,9 @@ from pcbench.errors import UsageError
 from pcbench.oracle import mlp as oracle
 from pcbench.problem.mlp import Problem
 from pcbench.reference.compilation import compilations
-from pcbench.reference.inference.groups import grouped, grouped_activities
+from pcbench.reference.inference.groups import group_activities, group_layers
 from pcbench.reference.inference.orientation import ORIENTATIONS, Orientation, orientation_for
-from pcbench.reference.inference.steps import infer_grouped, settle_grouped
+from pcbench.reference.inference.steps import infer_grouped, run_grouped
 
 STEPS, ETA = 3, 0.05
 CASES = {
@@ -34,9 +34,9 @@ def error_of(problem: Problem, groups: int, orientation: Orientation | None = No
     network, x, y = problem.network(), problem.input(), problem.target()
     expected = oracle.infer(network, x, y, STEPS, ETA, problem.activities())
     with jax.enable_x64(True):
-        cut = grouped(network, problem.batch, groups)
-        z, eta = grouped_activities(cut, problem.activities()), network.dtype.type(ETA)
-        layers = settle_grouped(cut, x, y, z, STEPS, eta, orientation=orientation).layers()
+        cut = group_layers(network, problem.batch, groups)
+        z, eta = group_activities(cut, problem.activities()), network.dtype.type(ETA)
+        layers = run_grouped(cut, x, y, z, STEPS, eta, orientation=orientation).layers()
     # A few roundings of each dtype for every term of a sum and step, of activities of order 1.
     allowed = 50 * problem.width * np.finfo(problem.dtype).eps * (1 + max(np.abs(e).max() for e in expected))
     assert [z.shape for z in layers] == [e.shape for e in expected]
@@ -67,7 +67,7 @@ def test_the_orientation_that_is_chosen_takes_the_steps_of_the_definition(width,
         input_dim=3, width=width, depth=depth, output_dim=2, batch=batch, activation="tanh", residual=True,
         parameterisation="mupc",
     )  # fmt: skip
-    assert orientation_for(grouped(problem.network(), batch, depth).hidden, batch, "highest") == orientation
+    assert orientation_for(group_layers(problem.network(), batch, depth).hidden, batch, "highest") == orientation
     assert error_of(problem, depth - 2) < 1
 
 
@@ -83,7 +83,7 @@ def test_the_adapter_copies_weights_for_many_steps_only():
             np.testing.assert_allclose(z, expected, rtol=0, atol=1e-11)
 
 
-def hidden(layers: int, width: int, dtype: str = "float32", grouped: bool = False) -> list[jax.ShapeDtypeStruct]:
+def hidden_shapes(layers: int, width: int, dtype: str = "float32", grouped: bool = False) -> list[jax.ShapeDtypeStruct]:
     """Shapes of hidden weights, each alone or all in one group."""
     if grouped:
         return [jax.ShapeDtypeStruct((layers, width, width), dtype)]
@@ -92,46 +92,48 @@ def hidden(layers: int, width: int, dtype: str = "float32", grouped: bool = Fals
 
 def test_the_rule_of_the_orientation(monkeypatch):
     """If this fails, weights are held twice where that makes inference slower; the figures are in the docstring."""
-    assert orientation_for(hidden(2, 2048), 2, "highest") == "units-first"
-    assert orientation_for(hidden(2, 2048), 2, "highest", steps=8) == "units-first"
-    assert orientation_for(hidden(2, 2048), 2, "highest", steps=7) == "plain"  # the copy costs more than it gains
-    assert orientation_for(hidden(14, 2048, "float64"), 16, "highest") == "units-first"
-    assert orientation_for(hidden(14, 1024), 128, "highest") == "units-first"
-    assert orientation_for(hidden(14, 1024), 256, "highest") == "plain"  # nothing to gain
-    assert orientation_for(hidden(14, 1024, "float64"), 2, "highest") == "plain"
-    assert orientation_for(hidden(100, 2048), 16, "highest") == "plain"  # gigabytes more
-    assert orientation_for(hidden(2, 256), 2, "highest") == "copied"
-    assert orientation_for(hidden(4, 512), 16, "highest") == "copied"
-    assert orientation_for(hidden(14, 512), 16, "highest") == "plain"  # the copy is read from farther away
-    assert orientation_for(hidden(2, 256), 64, "highest") == "plain"
-    assert orientation_for(hidden(2, 2048), 1, "highest") == "plain"
-    assert orientation_for(hidden(3, 7), 5, "highest") == "plain"  # of the size of a law's problem
-    assert orientation_for(hidden(2, 2048, grouped=True), 16, "highest") == "plain"
-    assert orientation_for(hidden(2, 2048), 16, "bfloat16") == "plain"
+    assert orientation_for(hidden_shapes(2, 2048), 2, "highest") == "units-first"
+    assert orientation_for(hidden_shapes(2, 2048), 2, "highest", steps=8) == "units-first"
+    assert (
+        orientation_for(hidden_shapes(2, 2048), 2, "highest", steps=7) == "plain"
+    )  # the copy costs more than it gains
+    assert orientation_for(hidden_shapes(14, 2048, "float64"), 16, "highest") == "units-first"
+    assert orientation_for(hidden_shapes(14, 1024), 128, "highest") == "units-first"
+    assert orientation_for(hidden_shapes(14, 1024), 256, "highest") == "plain"  # nothing to gain
+    assert orientation_for(hidden_shapes(14, 1024, "float64"), 2, "highest") == "plain"
+    assert orientation_for(hidden_shapes(100, 2048), 16, "highest") == "plain"  # gigabytes more
+    assert orientation_for(hidden_shapes(2, 256), 2, "highest") == "copied"
+    assert orientation_for(hidden_shapes(4, 512), 16, "highest") == "copied"
+    assert orientation_for(hidden_shapes(14, 512), 16, "highest") == "plain"  # the copy is read from farther away
+    assert orientation_for(hidden_shapes(2, 256), 64, "highest") == "plain"
+    assert orientation_for(hidden_shapes(2, 2048), 1, "highest") == "plain"
+    assert orientation_for(hidden_shapes(3, 7), 5, "highest") == "plain"  # of the size of a law's problem
+    assert orientation_for(hidden_shapes(2, 2048, grouped=True), 16, "highest") == "plain"
+    assert orientation_for(hidden_shapes(2, 2048), 16, "bfloat16") == "plain"
     assert orientation_for([], 16, "highest") == "plain"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert orientation_for(hidden(2, 2048), 16, "highest") == "plain"
+    assert orientation_for(hidden_shapes(2, 2048), 16, "highest") == "plain"
 
 
 def test_the_weights_are_transposed_once_and_held_twice():
     """If this fails, the transposed weights are made anew in every step, or held more than once."""
     problem = Problem(input_dim=3, width=1024, depth=4, output_dim=2, batch=4, activation="tanh", dtype="float32")
-    cut = grouped(problem.network(), problem.batch, 2)
+    cut = group_layers(problem.network(), problem.batch, 2)
     arrays = (cut, problem.input(), problem.target())
-    options = {"activities": grouped_activities(cut, problem.activities()), "steps": 3, "step_size": np.float32(ETA)}
+    options = {"activities": group_activities(cut, problem.activities()), "steps": 3, "step_size": np.float32(ETA)}
 
     program = jax.make_jaxpr(infer_grouped)(*arrays, **options)
     (loop,) = (equation for equation in program.eqns if equation.primitive.name == "while")
     square = (problem.width, problem.width)
-    assert transposed(program.jaxpr, square) == 2
-    assert transposed(loop.params["body_jaxpr"].jaxpr, square) == 0
+    assert count_transposes(program.jaxpr, square) == 2
+    assert count_transposes(loop.params["body_jaxpr"].jaxpr, square) == 0
 
-    plan = settle_grouped.donating.lower(*arrays, **options).compile().memory_analysis()
+    plan = run_grouped.donating.lower(*arrays, **options).compile().memory_analysis()
     weights = 2 * 4 * problem.width**2
     held = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
     assert 2 * weights <= held < 2.1 * weights
 
 
-def transposed(jaxpr: Any, shape: tuple[int, ...]) -> int:
+def count_transposes(jaxpr: Any, shape: tuple[int, ...]) -> int:
     """How many arrays of this shape a program transposes outside its loops."""
     return sum(e.primitive.name == "transpose" and e.outvars[0].aval.shape == shape for e in jaxpr.eqns)
