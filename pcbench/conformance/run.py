@@ -149,7 +149,9 @@ class _Slot:
 class _Run:
     """The state of one run; see `check`."""
 
-    def __init__(self, plan: Plan, workers: int, journal: Journal | None, hang_seconds: float, progress: Progress) -> None:
+    def __init__(
+        self, plan: Plan, workers: int, journal: Journal | None, hang_seconds: float, progress: Progress
+    ) -> None:
         self.plan, self.workers, self.laws = plan, workers, plan.selected
         self.journal, self.hang_seconds, self.progress = journal, hang_seconds, progress
         self.profile = plan.evidence

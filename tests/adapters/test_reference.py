@@ -70,7 +70,7 @@ def test_weight_gradients_are_the_derivative_of_the_energy(name):
             assert gradients[layer][index] == pytest.approx((energies[0] - energies[1]) / (2 * h), abs=1e-7)
 
 
-def by_hand(network: Network, x: np.ndarray, y: np.ndarray, z: list[np.ndarray]):
+def step_by_hand(network: Network, x: np.ndarray, y: np.ndarray, z: list[np.ndarray]):
     """Errors and one step's direction of a residual tanh network with `before-weight`, from the published formula."""
     a, tau, weights = network.scalings, network.skips, network.weights
     below = [x, *z]
@@ -90,7 +90,7 @@ def by_hand(network: Network, x: np.ndarray, y: np.ndarray, z: list[np.ndarray])
 def test_one_step_is_the_published_formula():
     """A wrong sign, a missing skip or a layer updated before its neighbour: the conventions would be false."""
     network, x, y, z = parts(CASES["tanh"])
-    errors, direction = by_hand(network, x, y, z)
+    errors, direction = step_by_hand(network, x, y, z)
     result = REFERENCE.infer(network, x, y, 1, 0.25, z).activities
     for after, before, d in zip(result, z, direction, strict=True):
         np.testing.assert_allclose(after, before - 0.25 * d, rtol=0, atol=1e-14)

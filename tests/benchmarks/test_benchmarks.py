@@ -133,7 +133,7 @@ def test_every_benchmark_gives_a_number(implementation, name, method):
     )]  # fmt: skip
     if hasattr(benchmark, "setup_cache"):
         first = ["contract.inputs-unmodified"] if first else []
-        value = getattr(benchmark, method)(_checked(), *first)
+        value = getattr(benchmark, method)(_check_results(), *first)
     else:
         benchmark.setup(*first)
         value = getattr(benchmark, method)(*first)
@@ -145,7 +145,7 @@ def _small_net(word):
     return NET if "B=" in word else NET.rpartition(",")[0]
 
 
-def _checked():
+def _check_results():
     if not _CHECKED:
         _CHECKED.append(checking.Check().setup_cache())
     return _CHECKED[0]
@@ -375,7 +375,7 @@ def test_margins_are_costs_that_json_can_hold():
 
 def test_the_margins_are_those_of_the_check(implementation):
     """If this fails, laws and margins are mixed up, or another set of laws was judged than was asked for."""
-    found = _checked()
+    found = _check_results()
     assert set(found["margins"]) >= {"contract.inputs-unmodified"}
     assert found["margins"]["contract.inputs-unmodified"] == 1e-6  # exact: nothing may be modified
     assert found["broken"] == 0

@@ -96,7 +96,7 @@ def source(tmp_path):
     return str(folder)
 
 
-def made(tmp_path, source, **options) -> Record:
+def jpc_environment(tmp_path, source, **options) -> Record:
     """An environment of jpc, by a script for a Python."""
     interpreter = python(tmp_path / "python", **{k: options.pop(k) for k in ("imported", "url", "pip") if k in options})
     return environment_making.make_environment(ENVIRONMENTS["jpc"], source=source, python=interpreter, **options)
@@ -288,7 +288,7 @@ def test_what_is_made_is_recorded_and_found(place, tmp_path, source):
     """If this fails, an environment is made and never used, or a report cannot say what was in it."""
     commit = repository(Path(source))
     told: list[str] = []
-    record = made(tmp_path, source, tell=told.append)
+    record = jpc_environment(tmp_path, source, tell=told.append)
     assert environments.read("jpc") == record
     assert environments.interpreter("jpc") == str(record.interpreter)
     assert record.interpreter.is_relative_to(place)
@@ -306,7 +306,9 @@ def test_what_is_made_is_recorded_and_found(place, tmp_path, source):
 
 def test_the_commit_that_pip_recorded_is_believed(place, tmp_path):
     """If this fails, an installation from a URL has no commit, and its version number may stand for many."""
-    record = made(tmp_path, "git+https://user:secret@example.org/jpc@main", url='{"vcs_info": {"commit_id": "c0ffee"}}')
+    record = jpc_environment(
+        tmp_path, "git+https://user:secret@example.org/jpc@main", url='{"vcs_info": {"commit_id": "c0ffee"}}'
+    )
     assert record.commit == "c0ffee"
     assert record.description == "jpc 1.0.0 at c0ffee"
     assert "secret" not in json.dumps(record.to_json())
@@ -316,7 +318,7 @@ def test_the_commit_that_pip_recorded_is_believed(place, tmp_path):
 def test_a_failed_installation_leaves_nothing_but_the_log(place, tmp_path, source):
     """If this fails, half an environment is taken for a whole one, or nobody learns why there is none."""
     with pytest.raises(InstallationError) as caught:
-        made(tmp_path, source, pip=failing_pip(LOGS["no release for this python"]))
+        jpc_environment(tmp_path, source, pip=failing_pip(LOGS["no release for this python"]))
     assert remaining_names(place) == []
     text = str(caught.value)
     assert (
@@ -331,7 +333,7 @@ def test_a_failed_installation_leaves_nothing_but_the_log(place, tmp_path, sourc
 def test_a_library_that_cannot_be_imported_is_no_environment(place, tmp_path, source):
     """If this fails, the first `pcbench check` finds what the installation could have said."""
     with pytest.raises(InstallationError, match="cannot be imported there: No module named 'jaxlib'") as caught:
-        made(tmp_path, source, imported="sys.exit(\"No module named 'jaxlib'\")")
+        jpc_environment(tmp_path, source, imported="sys.exit(\"No module named 'jaxlib'\")")
     assert remaining_names(place) == []
     assert "jaxlib" in Path(str(caught.value).rpartition("the log: ")[2]).read_text()
 
@@ -339,14 +341,14 @@ def test_a_library_that_cannot_be_imported_is_no_environment(place, tmp_path, so
 def test_an_environment_that_is_there_is_replaced_only_if_asked(place, tmp_path, source):
     """A second one is refused; one that is asked for takes the place of the first when it is complete, and a failed
     one leaves the first in use."""
-    first = made(tmp_path, source)
+    first = jpc_environment(tmp_path, source)
     with pytest.raises(UsageError, match=r"is there already: jpc 1\.0\.0 on Python 3\.12\.1.*--replace"):
-        made(tmp_path, source)
+        jpc_environment(tmp_path, source)
     with pytest.raises(InstallationError):
-        made(tmp_path, source, replace_old=True, pip="sys.exit(3)")
+        jpc_environment(tmp_path, source, replace_old=True, pip="sys.exit(3)")
     assert environments.read("jpc") == first
     assert first.interpreter.exists()
-    second = made(tmp_path, source, replace_old=True)
+    second = jpc_environment(tmp_path, source, replace_old=True)
     assert environments.read("jpc") == second
     assert second.interpreter.exists()
     assert not first.directory.exists()
@@ -378,7 +380,7 @@ def test_what_a_killed_making_left_is_not_there_and_is_swept_away(place, tmp_pat
     (place / "jpc" / "venv-half" / "bin").mkdir(parents=True)
     assert environments.read("jpc") is None
     assert environments.interpreter("jpc") is None
-    record = made(tmp_path, source)
+    record = jpc_environment(tmp_path, source)
     assert sorted(p.name for p in (place / "jpc").iterdir()) == sorted([RECORD, record.folder])
 
 
@@ -386,7 +388,7 @@ def test_two_makings_at_once_are_refused(place, tmp_path, source):
     """If this fails, two processes write into one environment."""
     folder = environments.folder_of("jpc")
     with environment_making._folder_lock(folder), pytest.raises(UsageError, match="is being made by another process"):
-        made(tmp_path, source)
+        jpc_environment(tmp_path, source)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path, source, monkeypatch):
@@ -394,7 +396,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, source, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("PCBENCH_ENVIRONMENTS", str(tmp_path / "file" / "below"))
     with pytest.raises(UsageError, match="PCBENCH_ENVIRONMENTS"):
-        made(tmp_path, source)
+        jpc_environment(tmp_path, source)
 
 
 # ---- checkouts on the path ------------------------------------------------------------------------------------------
@@ -404,7 +406,7 @@ def test_checkouts_are_put_on_the_path_and_recorded(place, tmp_path, source):
     """If this fails, a library that is no package cannot be imported in the environment made for it."""
     commit = repository(tmp_path / "one")
     (tmp_path / "two").mkdir()
-    record = made(tmp_path, source, add=[str(tmp_path / "one")])
+    record = jpc_environment(tmp_path, source, add=[str(tmp_path / "one")])
     result = pcbench("env", "add", "jpc", tmp_path / "two", tmp_path / "one")
     assert result.exit_code == 0, result.output
     record = environments.read("jpc")
@@ -431,7 +433,7 @@ def test_only_folders_are_put_on_the_path_of_what_was_made(place, tmp_path):
 def test_an_asked_interpreter_comes_before_the_environment_before_pcbench_s_own(place, tmp_path, source):
     """If this fails, it depends on the command which library is judged."""
     assert adapters.locate("fabricpc") == (KNOWN["fabricpc"].spec, None)
-    record = made(tmp_path, source)
+    record = jpc_environment(tmp_path, source)
     shutil.move(place / "jpc", place / "fabricpc")
     data = {**record.to_json(), "name": "fabricpc"}
     (place / "fabricpc" / RECORD).write_text(json.dumps(data))
@@ -449,7 +451,7 @@ def test_an_asked_interpreter_comes_before_the_environment_before_pcbench_s_own(
 @pytest.mark.parametrize("what", ["interpreter", "folder"])
 def test_a_broken_environment_is_an_error_and_not_another_library(what, place, tmp_path, source):
     """If this fails, the library that happens to be in pcbench's own interpreter is judged without a word."""
-    record = made(tmp_path, source)
+    record = jpc_environment(tmp_path, source)
     if what == "folder":
         shutil.rmtree(record.directory)
     else:
@@ -459,7 +461,7 @@ def test_a_broken_environment_is_an_error_and_not_another_library(what, place, t
         environments.interpreter("jpc")
     listed = pcbench("env", "list", "--json")
     assert json.loads(listed.output)["environments"]["jpc"]["state"].startswith("broken: its ")
-    assert made(tmp_path, source, replace_old=True).interpreter.exists()
+    assert jpc_environment(tmp_path, source, replace_old=True).interpreter.exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": "jpc", "folder": "../..", "library": "a", "version": "1"}'])
@@ -516,7 +518,7 @@ def test_list_tells_what_is_there_and_how_to_make_the_rest(place, tmp_path, sour
     """If this fails, nobody knows what is installed where, or how to get the rest."""
     monkeypatch.setenv("COLUMNS", "300")
     commit = repository(Path(source))
-    record = made(tmp_path, source)
+    record = jpc_environment(tmp_path, source)
     text = pcbench("env", "list").output
     assert re.search(rf"^jpc +jpc 1\.0\.0 at {commit[:10]} +3\.12\.1 +ready +0 MB +jpc/{record.folder}", text, re.M)
     assert text.startswith(f"{place}\n")
@@ -530,7 +532,7 @@ def test_list_tells_what_is_there_and_how_to_make_the_rest(place, tmp_path, sour
 
 def test_remove_takes_everything_but_the_checkouts(place, tmp_path, source):
     """If this fails, gigabytes stay behind, or somebody's work goes."""
-    made(tmp_path, source, add=[source])
+    jpc_environment(tmp_path, source, add=[source])
     result = pcbench("env", "remove", "jpc", "pcx")
     assert result.exit_code == 0
     assert result.output == "removed jpc\npcx was not made\n"
@@ -567,7 +569,7 @@ def test_a_missing_library_names_the_commands_that_help(place, tmp_path, source)
     text = adapters.installation_advice(clone)
     assert "`git clone https://example.org/c` and `pcbench env create jpc PATH_OR_URL --add PATH` put it into" in text
     assert "PYTHONPATH" in text
-    made(tmp_path, source)
+    jpc_environment(tmp_path, source)
     assert "`pcbench env add jpc PATH`" in adapters.installation_advice(clone)
     assert "`pip install c`, or `pcbench check c --python PATH`" in adapters.installation_advice(
         replace(clone, environment="", clone="")
@@ -722,7 +724,7 @@ def test_the_commit_of_a_checkout(tmp_path, monkeypatch):
     assert provenance.commit_of(str(tmp_path / "nowhere")) == ""
 
 
-def installed(folder: Path, name: str, url: dict) -> None:
+def write_dist_info(folder: Path, name: str, url: dict) -> None:
     """What pip leaves of a package that was installed from a URL."""
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir(parents=True)
@@ -734,11 +736,11 @@ def test_the_commit_of_an_installation(tmp_path, monkeypatch):
     """PEP 610: from a version control system, its commit; from a folder that is edited, that of the folder, if code
     was loaded from there."""
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    installed(tmp_path / "site", "fromgit", {"url": "https://example.org", "vcs_info": {"commit_id": "c0ffee"}})
+    write_dist_info(tmp_path / "site", "fromgit", {"url": "https://example.org", "vcs_info": {"commit_id": "c0ffee"}})
     assert provenance.origin("fromgit", str(tmp_path)) == {"commit": "c0ffee"}
     commit = repository(tmp_path / "with space")
     url = (tmp_path / "with space").as_uri()
-    installed(tmp_path / "site", "edited", {"url": url, "dir_info": {"editable": True}})
+    write_dist_info(tmp_path / "site", "edited", {"url": url, "dir_info": {"editable": True}})
     assert provenance.origin("edited", str(tmp_path)) == {}
     provenance.origin.cache_clear()
     monkeypatch.setitem(sys.modules, "edited", type(sys)("edited"))

@@ -15,7 +15,7 @@ from pcbench.problem.mlp import Problem
 NET = Problem(input_dim=1, width=1, depth=2, output_dim=1, batch=1)
 
 
-def chosen(*rows):
+def choose_rows(*rows):
     names = dict.fromkeys(row.task for row in rows)
     return Chosen(rows=rows, tasks={name: Task(name=name, method="infer", problem=NET) for name in names})
 
@@ -34,7 +34,7 @@ class Fake:
 
 def compare(measure, *rows, **settings):
     plan = settings.pop("plan", Plan())
-    return pairs.compare(measure, chosen(*(rows or (Row(name="time", task="a"),))), plan, seed=3, **settings)
+    return pairs.compare(measure, choose_rows(*(rows or (Row(name="time", task="a"),))), plan, seed=3, **settings)
 
 
 @pytest.mark.parametrize(

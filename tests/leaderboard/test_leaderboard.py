@@ -87,7 +87,7 @@ class Diverges(NumpyPCN):
         return Inference(activities=[np.full_like(a, np.nan) for a in z])
 
 
-def measured(implementations, problem=SHALLOW, plan=PLAN, seed=1, fraction=0.8):
+def rows_of_case(implementations, problem=SHALLOW, plan=PLAN, seed=1, fraction=0.8):
     (case,) = cases.make_cases({"one": problem}, (problem.dtype,), fraction)
     subjects = {name: Subject(InProcess(i)) for name, i in implementations.items()}
     rows = {n: Row(case="one", dtype=problem.dtype, implementation=n, batch=problem.batch) for n in implementations}
@@ -153,7 +153,7 @@ def closed_form(fraction, steps, problem=SHALLOW):
 def test_the_curve_of_a_slow_implementation_is_the_closed_form():
     """If this fails, the certificate, its scale by the loss, the step size or the number of steps is wrong."""
     slow = Slow()
-    rows, _ = measured({"slow": slow})
+    rows, _ = rows_of_case({"slow": slow})
     row = rows["slow"]
     assert row.outcome == "measured"
     expected = [closed_form(0.8, p.steps) for p in row.curve]
@@ -175,7 +175,7 @@ def test_the_curve_of_a_slow_implementation_is_the_closed_form():
 def test_a_wrong_implementation_has_another_curve(monkeypatch):
     """If this fails, what an implementation returns does not reach its curve."""
     monkeypatch.setattr(measure, "MOST_STEPS", 16)
-    rows, _ = measured({"lazy": Lazy(), "stuck": Stuck()}, plan=replace(PLAN, tolerances=(1e-9,)))
+    rows, _ = rows_of_case({"lazy": Lazy(), "stuck": Stuck()}, plan=replace(PLAN, tolerances=(1e-9,)))
     assert [p.gap for p in rows["lazy"].curve] == pytest.approx(
         [closed_form(0.4, p.steps) for p in rows["lazy"].curve], rel=1e-9
     )
@@ -194,7 +194,7 @@ def test_the_solver_is_certified_by_the_harness():
                 activities=self.infer(network, input, target, 0, 0.1).activities, outcome="converged",
             )  # fmt: skip
 
-    rows, _ = measured({"honest": NumpyPCN(), "believed": Believed()})
+    rows, _ = rows_of_case({"honest": NumpyPCN(), "believed": Believed()})
     honest, believed = rows["honest"].equilibrium, rows["believed"].equilibrium
     assert honest is not None
     assert believed is not None
@@ -208,7 +208,7 @@ def test_the_solver_is_certified_by_the_harness():
 
 def test_single_precision_is_certified_as_what_it_is():
     """If this fails, the certificate of a float32 run is of another network: weights in float32 are the network."""
-    rows, _ = measured({"numpy": NumpyPCN()}, SHALLOW.replace(dtype="float32"))
+    rows, _ = rows_of_case({"numpy": NumpyPCN()}, SHALLOW.replace(dtype="float32"))
     gain = squared_gain(SHALLOW.replace(dtype="float32"))
     first = rows["numpy"].curve[0]
     assert first.gap == pytest.approx(gain * 0.6**2, rel=1e-5)
@@ -263,22 +263,22 @@ def test_the_order_is_drawn_anew_in_every_round_and_by_the_seed_alone():
 
     names = "abcd"
     plan = replace(PLAN, rounds=8)
-    _, order = measured({n: log_call(n) for n in names}, plan=plan, seed=5)
+    _, order = rows_of_case({n: log_call(n) for n in names}, plan=plan, seed=5)
     assert all(sorted(drawn) == list(names) for drawn in order)
     assert len(order) == 9
     assert len({tuple(drawn) for drawn in order}) > 3
     called = [name for k, name in enumerate(log) if k == 0 or log[k - 1] != name]
     expected = [name for drawn in order for name in drawn]
     assert called == [name for k, name in enumerate(expected) if k == 0 or expected[k - 1] != name]
-    again = measured({n: NumpyPCN() for n in names}, plan=plan, seed=5)[1]
+    again = rows_of_case({n: NumpyPCN() for n in names}, plan=plan, seed=5)[1]
     assert again == order
-    assert measured({n: NumpyPCN() for n in names}, plan=plan, seed=6)[1] != order
+    assert rows_of_case({n: NumpyPCN() for n in names}, plan=plan, seed=6)[1] != order
 
 
 @pytest.mark.parametrize(("broken", "said"), [(Breaks, "no more than 3 steps"), (Diverges, "not finite")])
 def test_one_that_breaks_leaves_the_others(broken, said):
     """If this fails, a crash of one implementation takes measurements of the others with it."""
-    rows, _ = measured({"good": NumpyPCN(), "bad": broken()})
+    rows, _ = rows_of_case({"good": NumpyPCN(), "bad": broken()})
     assert rows["good"].outcome == "measured"
     assert len(rows["good"].short) == 3
     assert rows["bad"].outcome == "error"
@@ -295,7 +295,7 @@ def test_one_that_breaks_in_a_round_keeps_whole_rounds():
                 raise RuntimeError("tired")
             return super().infer(network, input, target, steps, step_size, start)
 
-    rows, _ = measured({"tires": Tires()}, plan=replace(PLAN, rounds=9))
+    rows, _ = rows_of_case({"tires": Tires()}, plan=replace(PLAN, rounds=9))
     row = rows["tires"]
     assert row.outcome == "error"
     assert "tired" in row.why

@@ -30,7 +30,7 @@ QUANTITIES = (
 )
 
 
-def drawn(count, dtype, seed):
+def draw_problems(count, dtype, seed):
     """Problems with the settings of a palette and everything else at random."""
     random, capabilities = Random(seed), NumpyPCN.manifest.capabilities
     domain = Domain(dtypes=(dtype,))
@@ -80,7 +80,7 @@ def test_bounds_hold_and_are_not_absurdly_loose(dtype, count):
     """If this fails, correct implementations break laws by rounding alone, or laws allow real defects."""
     seen: dict[str, list[float]] = {name: [] for name in QUANTITIES}
     worst: dict[str, tuple[float, str]] = dict.fromkeys(QUANTITIES, (0.0, ""))
-    for i, p in enumerate(drawn(count, dtype, 0)):
+    for i, p in enumerate(draw_problems(count, dtype, 0)):
         z = p.activities()
         if i % 2:  # near the feedforward pass, where errors are differences of nearly equal numbers
             z = [a.astype(dtype) for a in oracle.infer(p.network(), p.input(), p.target(), 3, 0.05)]

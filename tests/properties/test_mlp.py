@@ -52,7 +52,7 @@ def subject(capabilities):
     return Subject(Transport(), respawn=lambda: Transport())  # type: ignore[arg-type]
 
 
-def judged(capabilities):
+def applicable_laws(capabilities):
     """The laws that can be judged on an implementation that claims these."""
     return [law for law in REGISTRY.values() if law.not_applicable_reason(subject(capabilities)) is None]
 
@@ -158,7 +158,7 @@ def test_a_configuration_is_judged_in_one_group_by_all_laws():
 def test_every_law_sees_ten_shapes(capabilities):
     """If this fails, a law is judged on a handful of shapes, whatever the number of its examples."""
     few = {}
-    for law in judged(capabilities):
+    for law in applicable_laws(capabilities):
         for seed in range(6):
             shapes = {c.shape for c in configurations(law.domain, capabilities, seed, 16)}
             if len(shapes) < 10:
@@ -170,7 +170,7 @@ def test_every_law_sees_ten_shapes(capabilities):
 def test_move_into_lands_in_the_domain_and_in_the_claims(data):
     """If this fails, a law is judged outside its domain, or examples are thrown away."""
     capabilities = data.draw(claims())
-    laws = judged(capabilities)
+    laws = applicable_laws(capabilities)
     if not laws:
         return
     law = data.draw(st.sampled_from(laws))
@@ -224,7 +224,7 @@ def test_move_into_respects_the_size_of_the_hessian(hidden_units, square):
 def test_drawn_problems_are_admitted_and_claimed(data):
     """If this fails, examples are wasted or laws are judged where they do not hold."""
     capabilities = data.draw(st.one_of(st.sampled_from(list(SHORT_OF.values())), claims()))
-    laws = judged(capabilities)
+    laws = applicable_laws(capabilities)
     if not laws:
         return
     law = data.draw(st.sampled_from(laws))

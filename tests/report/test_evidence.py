@@ -13,7 +13,7 @@ def part(group, outcome="pass", **changes):
     return Evidence(**values)
 
 
-def broken(problem, margin=2.0):
+def make_worst(problem, margin=2.0):
     return Worst(margin=margin, error=margin, allowance=1.0, problem=problem)
 
 
@@ -21,8 +21,14 @@ def test_merging_does_not_depend_on_the_order_of_the_groups():
     """Breaks if a report depends on which runner finished first."""
     parts = [
         part(0, shapes=((1, 1, 2, 1, 1),), worst=Worst(margin=0.1, problem="p0")),
-        part(1, "fail", failure=broken("D=1,N=1,L=2,K=1,B=1"), worst=broken("D=9,N=9,L=9,K=9,B=9", 7.0), message="one"),
-        part(2, "fail", failure=broken("D=2,N=1,L=2,K=1,B=1"), message="two", why={"x": 1}, inconclusive=1),
+        part(
+            1,
+            "fail",
+            failure=make_worst("D=1,N=1,L=2,K=1,B=1"),
+            worst=make_worst("D=9,N=9,L=9,K=9,B=9", 7.0),
+            message="one",
+        ),
+        part(2, "fail", failure=make_worst("D=2,N=1,L=2,K=1,B=1"), message="two", why={"x": 1}, inconclusive=1),
         part(3, "error", message="three"),
     ]
     verdicts = [merge("a", order, 10) for order in itertools.permutations(parts)]
@@ -84,7 +90,7 @@ def test_dependants_of_a_broken_law_are_blocked_and_others_are_not():
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_evidence_and_verdicts_survive_json(outcome):
     """Breaks if the journal or a report loses part of a judgement."""
-    item = part(3, outcome, shapes=((1, 2, 3, 4, 5),), failure=broken("D=1"), why={"r": 2}, stderr="e", seconds=1.5)
+    item = part(3, outcome, shapes=((1, 2, 3, 4, 5),), failure=make_worst("D=1"), why={"r": 2}, stderr="e", seconds=1.5)
     assert Evidence.from_json(json.loads(json.dumps(item.to_json()))) == item
-    verdict = Verdict(law="a", outcome=outcome, worst=broken("D=2"), failure=None, shapes=3)
+    verdict = Verdict(law="a", outcome=outcome, worst=make_worst("D=2"), failure=None, shapes=3)
     assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict

@@ -40,14 +40,14 @@ SHAPES = [
 ids = Problem.line
 
 
-def everything(problem: Problem) -> tuple[Network, np.ndarray, np.ndarray]:
+def arrays_of(problem: Problem) -> tuple[Network, np.ndarray, np.ndarray]:
     return problem.network(), problem.input(), problem.target()
 
 
 @pytest.mark.parametrize("problem", CASES + SHAPES, ids=ids)
 def test_equilibrium_energy_is_the_energy_at_the_equilibrium_activities(problem: Problem):
     """Breaks if S, the residual, the precision or the backward-pass form of z* is wrong."""
-    network, x, y = everything(problem)
+    network, x, y = arrays_of(problem)
     z = theory.equilibrium_activities(network, x, y)
     np.testing.assert_allclose(
         theory.equilibrium_energies(network, x, y), oracle.sample_energies(network, x, y, z), rtol=1e-12
@@ -58,7 +58,7 @@ def test_equilibrium_energy_is_the_energy_at_the_equilibrium_activities(problem:
 @pytest.mark.parametrize("problem", CASES + SHAPES, ids=ids)
 def test_equilibrium_is_stationary(problem: Problem):
     """Breaks if z* is a point where the oracle's activity gradient does not vanish."""
-    network, x, y = everything(problem)
+    network, x, y = arrays_of(problem)
     z = theory.equilibrium_activities(network, x, y)
     scale = max(1.0, *(np.abs(a).max() for a in z), np.abs(y).max()) * max(1.0, problem.output_precision)
     for gradient in oracle.activity_gradients(network, x, y, z):
@@ -68,7 +68,7 @@ def test_equilibrium_is_stationary(problem: Problem):
 @pytest.mark.parametrize("problem", CASES + SHAPES, ids=ids)
 def test_equilibrium_energy_is_the_minimum_by_a_dense_solve(problem: Problem):
     """Breaks if the dense Hessian and the closed form disagree: an independent linear solve gives the same minimum."""
-    network, x, y = everything(problem)
+    network, x, y = arrays_of(problem)
     A = theory.layer_maps(network)
     b = [np.zeros((problem.batch, problem.width)) for _ in range(problem.depth - 1)]
     b[0] = b[0] + x @ A[0].T
@@ -83,7 +83,7 @@ def test_equilibrium_energy_is_the_minimum_by_a_dense_solve(problem: Problem):
 @pytest.mark.parametrize("problem", CASES[::7] + SHAPES, ids=ids)
 def test_weight_gradients_are_central_differences_of_the_equilibrium_energy(problem: Problem):
     """Breaks if the envelope theorem is applied with a wrong sign, scaling, precision or activity."""
-    network, x, y = everything(problem)
+    network, x, y = arrays_of(problem)
     gradients = theory.equilibrium_weight_gradients(network, x, y)
     rng = np.random.default_rng(0)
     for layer, gradient in enumerate(gradients):
@@ -105,7 +105,7 @@ def test_weight_gradients_are_central_differences_of_the_equilibrium_energy(prob
 @pytest.mark.parametrize("problem", CASES[::5], ids=ids)
 def test_weight_gradients_equal_the_local_rule_at_equilibrium(problem: Problem):
     """Breaks if the gradient is not the oracle's local learning rule at z*."""
-    network, x, y = everything(problem)
+    network, x, y = arrays_of(problem)
     local = oracle.weight_gradients(network, x, y, theory.equilibrium_activities(network, x, y))
     for ours, theirs in zip(theory.equilibrium_weight_gradients(network, x, y), local, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-13 * np.abs(theirs).max())
@@ -114,7 +114,7 @@ def test_weight_gradients_equal_the_local_rule_at_equilibrium(problem: Problem):
 @pytest.mark.parametrize("problem", CASES[::5], ids=ids)
 def test_equilibrium_errors_are_the_prediction_errors_and_last_is_raw(problem: Problem):
     """Breaks if eps_L carries the precision, or a hidden error has the wrong sign."""
-    network, x, y = everything(problem)
+    network, x, y = arrays_of(problem)
     errors = theory.equilibrium_errors(network, x, y)
     z = theory.equilibrium_activities(network, x, y)
     A = theory.layer_maps(network)
@@ -125,7 +125,7 @@ def test_equilibrium_errors_are_the_prediction_errors_and_last_is_raw(problem: P
 @pytest.mark.parametrize("problem", CASES + SHAPES, ids=ids)
 def test_energy_lies_between_its_bounds_and_below_the_feedforward_energy(problem: Problem):
     """Breaks if the extreme eigenvalues of S are swapped or the precision is lost (L3)."""
-    network, x, y = everything(problem)
+    network, x, y = arrays_of(problem)
     low, high = theory.energy_bounds(network, theory.loss(network, x, y))
     energy = theory.equilibrium_energy(network, x, y)
     feedforward = problem.output_precision * oracle.loss(network, x, y)
@@ -139,7 +139,7 @@ def test_energy_lies_between_its_bounds_and_below_the_feedforward_energy(problem
 def test_energy_bounds_are_reached_by_eigenvectors():
     """Breaks if the bounds are loose: a residual along an eigenvector of S attains them."""
     problem = Problem(input_dim=3, width=6, depth=4, output_dim=3, batch=1, residual=True, parameterisation="ntp")
-    network, x, _ = everything(problem)
+    network, x, _ = arrays_of(problem)
     _, vectors = np.linalg.eigh(theory.equilibrium_matrix(network))
     for column, end in ((-1, 0), (0, 1)):
         y = oracle.predict(network, x) + vectors[:, column]
@@ -190,7 +190,7 @@ def exact_energy(network: Network, x: np.ndarray, y: np.ndarray) -> Fraction:
 def test_energy_is_accurate_to_the_condition_of_its_factor(scale: float, width: int, output_dim: int):
     """Breaks if forming J J^T squares the condition number: exact rationals, singular M (K > N) and large weights."""
     problem = Problem(input_dim=2, width=width, depth=2, output_dim=output_dim, batch=1, parameterisation="sp")
-    network, x, y = everything(problem)
+    network, x, y = arrays_of(problem)
     network = network.with_weights((network.weights[0], scale * network.weights[1]))
     y = y + np.round(oracle.predict(network, x))
     # the residual is of order 1, so its own rounding is that of the prediction
@@ -205,13 +205,13 @@ def test_more_outputs_than_units_beside_huge_weights_are_refused():
     """Breaks if directions that rounding has buried get a number: S has eigenvalues 1 and 1e40."""
     problem = Problem(input_dim=2, width=2, depth=2, output_dim=4, batch=1, weight_scale=1e12, output_multiplier=1e-8)
     with pytest.raises(TheoryError, match="no more outputs than units"):
-        theory.equilibrium_energy(*everything(problem))
+        theory.equilibrium_energy(*arrays_of(problem))
 
 
 def test_float32_weights_are_taken_as_exact():
     """Breaks if arithmetic happens in float32: float32 weights and their float64 copies give the same bits."""
     problem = CASES[10].replace(dtype="float32")
-    network, x, y = everything(problem)
+    network, x, y = arrays_of(problem)
     assert theory.equilibrium_energy(network, x, y) == theory.equilibrium_energy(network.astype("float64"), x, y)
 
 
@@ -224,14 +224,14 @@ def test_float32_weights_are_taken_as_exact():
 )
 def test_what_the_closed_form_does_not_describe_is_refused(function, change, message):
     """Breaks if a nonlinear or cross-entropy network silently gets the linear answer, as it does in other libraries."""
-    network, x, y = everything(CASES[0].replace(**change))
+    network, x, y = arrays_of(CASES[0].replace(**change))
     with pytest.raises(TheoryError, match=message):
         function(network, x, y)
 
 
 def test_mismatched_arrays_and_overflow_are_refused():
     """Breaks if a wrong batch broadcasts, or an overflow comes back as nan."""
-    network, x, y = everything(CASES[0])
+    network, x, y = arrays_of(CASES[0])
     with pytest.raises(TheoryError, match="one batch"):
         theory.equilibrium_energy(network, x, y[:1])
     huge = Problem(input_dim=2, width=3, depth=40, output_dim=2, batch=1, weight_scale=1e12)

@@ -33,7 +33,7 @@ SOLVED = [
 ]  # fmt: skip
 
 
-def plain(*weights: float, placement: str = "before-weight") -> Network:
+def single_unit_chain(*weights: float, placement: str = "before-weight") -> Network:
     """A chain of single units."""
     matrices = tuple(np.array([[w]]) for w in weights)
     ones, zeros = (1.0,) * len(weights), (0.0,) * len(weights)
@@ -135,7 +135,7 @@ def test_one_unit_rests_at_its_kink():
 
     The derivative is 2 on the right of 0 and -1 on the left, so the gradient is never small.
     """
-    network, x, y = plain(1.0, 1.0), scalar(1.0), scalar(-3.0)
+    network, x, y = single_unit_chain(1.0, 1.0), scalar(1.0), scalar(-3.0)
     result = one_sided_residual(network, x, y, [scalar(0.0)], width_of_kink=0.0)
     assert result.holds
     assert (result.residual[0], result.energy_change[0]) == (0.0, 0.0)
@@ -155,7 +155,7 @@ def test_one_unit_rests_at_its_kink():
 )
 def test_beside_the_kink(z: float, slope: float, gap: float):
     """If this fails, a point off its kink passes for a minimum, or the gap of a chattering one is wrong (F* = 5)."""
-    network, x, y = plain(1.0, 1.0), scalar(1.0), scalar(-3.0)
+    network, x, y = single_unit_chain(1.0, 1.0), scalar(1.0), scalar(-3.0)
     off = one_sided_residual(network, x, y, [scalar(z)], width_of_kink=0.0)
     assert off.residual[0] == pytest.approx(slope, rel=1e-12)
     assert not off.holds
@@ -174,7 +174,7 @@ def test_a_concave_kink_is_no_equilibrium():
 
     F = (z + 1)^2/2 + (3 - max(z, 0))^2/2 has slope 1 on the left of 0 and -2 on its right: downhill both ways.
     """
-    network, x, y = plain(-1.0, 1.0), scalar(1.0), scalar(3.0)
+    network, x, y = single_unit_chain(-1.0, 1.0), scalar(1.0), scalar(3.0)
     result = one_sided_residual(network, x, y, [scalar(0.0)], width_of_kink=0.1)
     assert result.residual[0] == 2.0
     # the minima are z = -1 with F = 4.5 and z = 1 with F = 4, and F(0) = 5
@@ -201,7 +201,7 @@ def test_one_unit_after_the_weight():
 
     With the second layer at its best, F = (z - 1)^2/2 + (5 + max(z, 0))^2/4, least at z = 0 where z_2 = -5/2.
     """
-    network, x, y = plain(1.0, 1.0, 1.0, placement="after-weight"), scalar(1.0), scalar(-5.0)
+    network, x, y = single_unit_chain(1.0, 1.0, 1.0, placement="after-weight"), scalar(1.0), scalar(-5.0)
     result = one_sided_residual(network, x, y, [scalar(0.0), scalar(-2.5)], width_of_kink=0.0)
     assert result.holds
     assert result.residual[0] == pytest.approx(0.0, abs=1e-15)
@@ -366,7 +366,7 @@ def test_a_wide_width_moves_no_sample_at_rest():
 
     With y = -0.05 the minimum is the smooth one at z = 0.025, and the kink has slopes -0.1 and -0.05.
     """
-    network, x, y = plain(1.0, 1.0), scalar(0.1), scalar(-0.05)
+    network, x, y = single_unit_chain(1.0, 1.0), scalar(0.1), scalar(-0.05)
     for width in (0.0, 0.1):
         result = one_sided_residual(network, x, y, [scalar(0.025)], width_of_kink=width)
         assert result.residual[0] < 1e-16

@@ -30,7 +30,7 @@ SMALL = {
 }
 
 
-def of(points, **fields):
+def points_with(points, **fields):
     return [p for p in points if all(p.get(name) == value for name, value in fields.items())]
 
 
@@ -47,10 +47,10 @@ def test_points_are_plain_distinct_and_complete():
     assert len({json.dumps(p, sort_keys=True) for p in points}) == len(points)
     assert pickle.loads(pickle.dumps(measure_point)) is measure_point
     for algorithm in inference_scaling.ALGORITHMS:
-        swept = {(p["depth"], p["width"]) for p in of(points, family="mupc", algorithm=algorithm)}
+        swept = {(p["depth"], p["width"]) for p in points_with(points, family="mupc", algorithm=algorithm)}
         assert {depth for depth, width in swept if width == 64} == {2, 4, 8, 16, 32, 64}
         assert {width for depth, width in swept if depth == 8} == {16, 32, 64, 128, 256, 512}
-    assert {p["family"] for p in of(points, kind="spectrum")} == set(inference_scaling.FAMILIES)
+    assert {p["family"] for p in points_with(points, kind="spectrum")} == set(inference_scaling.FAMILIES)
 
 
 def test_options_that_are_none_are_the_defaults():
@@ -61,7 +61,7 @@ def test_options_that_are_none_are_the_defaults():
 def test_the_options_of_the_scaling_experiments_are_understood():
     """If this fails, the command measures other sizes or seeds than it was asked for, or for hours."""
     points = sweep_points(Options(widths=(4, 32, 4096), depths=(3, 6, 128), repeats=2, seed=7))
-    assert {(p["depth"], p["width"]) for p in of(points, family="mupc")} == {(3, 64), (6, 64), (8, 32)}
+    assert {(p["depth"], p["width"]) for p in points_with(points, family="mupc")} == {(3, 64), (6, 64), (8, 32)}
     assert all(p["seeds"] == [7, 8] for p in points)
 
 
@@ -82,23 +82,27 @@ def test_misspelt_options_are_refused(options, message):
 def test_rows_are_tidy_and_account_for_every_seed_and_tolerance(rows):
     """If this fails, rows cannot be written as a table, or some measurement is missing."""
     assert [plain_row(row) for row in rows] == rows
-    cells = of(rows, kind="steps", family="mupc", algorithm="gradient-descent", depth=5, width=8)
+    cells = points_with(rows, kind="steps", family="mupc", algorithm="gradient-descent", depth=5, width=8)
     assert sorted((r["seed"], r["tolerance"]) for r in cells) == [(s, t) for s in (0, 1) for t in (1e-10, 1e-6, 1e-2)]
-    for row in of(rows, kind="steps"):
+    for row in points_with(rows, kind="steps"):
         assert row["reached"] == (row["certificate"] <= 1.01 * row["tolerance"]) or row["tolerance"] > 1e-10
         assert row["cost"] <= row["evaluations"] * 2 / 3
 
 
 def test_conjugate_gradients_on_errors_stay_within_outputs_plus_one(rows):
     """If this fails, the sweep shows depth where theory L6 has none."""
-    own = [r for r in of(rows, algorithm="error-conjugate-gradients", outcome="converged") if "tanh" not in r["family"]]
+    own = [
+        r
+        for r in points_with(rows, algorithm="error-conjugate-gradients", outcome="converged")
+        if "tanh" not in r["family"]
+    ]
     assert {r["family"] for r in own} == {"mupc", "ntp", "orthogonal chain"}
     assert max(r["steps"] for r in own) <= 3
 
 
 def test_the_chain_has_its_exact_condition_number(rows):
     """If this fails, the spectrum is not that of the network which was swept: 2 - 2 cos of multiples of pi (L8)."""
-    for row in of(rows, kind="spectrum", family="orthogonal chain"):
+    for row in points_with(rows, kind="spectrum", family="orthogonal chain"):
         L = row["depth"]
         # N > K, so both families of cosines are present; for L = 2 the fixed chain has the top, 2.
         smallest = 2 - 2 * math.cos(math.pi / (2 * L - 1))
@@ -109,7 +113,7 @@ def test_the_chain_has_its_exact_condition_number(rows):
 
 def test_inference_is_stable_up_to_two_over_the_largest_eigenvalue(rows):
     """If this fails, the measured threshold of divergence is not 2/lambda_max, linear or at a tanh equilibrium."""
-    spectra = of(rows, kind="spectrum")
+    spectra = points_with(rows, kind="spectrum")
     assert {r["family"] for r in spectra} == set(inference_scaling.FAMILIES)
     np.testing.assert_allclose([r["stable_ratio"] for r in spectra], 1, atol=1e-4)
 
@@ -167,4 +171,4 @@ def test_the_figure_is_drawn_from_a_table(rows, tmp_path):
 def test_an_empty_figure_is_refused(rows, tmp_path):
     """If this fails, a sweep without algorithms draws an empty picture."""
     with pytest.raises(UsageError, match="at least one algorithm"):
-        inference_figure.draw(of(rows, kind="spectrum"), tmp_path / "none")
+        inference_figure.draw(points_with(rows, kind="spectrum"), tmp_path / "none")

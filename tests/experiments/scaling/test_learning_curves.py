@@ -41,7 +41,7 @@ def step(network, gradients, rate, moments, count):
     return network.with_weights([w - rate * g for w, g in zip(network.weights, gradients, strict=True)])
 
 
-def by_hand(network, x, y, rate, updates, optimiser):
+def train_by_hand(network, x, y, rate, updates, optimiser):
     """What `train` returns, from the oracle's backpropagation and the equilibrium, one update after the other."""
     bp = pc = network
     moments = [[[[0.0, 0.0] for _ in network.weights] for _ in range(2)], [None, None]][optimiser == "sgd"]
@@ -51,7 +51,9 @@ def by_hand(network, x, y, rate, updates, optimiser):
         reference = flat(oracle.backprop_gradients(pc, x, y))
         g, size = flat(gradients), np.linalg.norm(reference)
         cosine = g @ reference / (np.linalg.norm(g) * size)
-        trace_excess = np.trace(theory.equilibrium_matrix(pc)) / pc.dims[-1] - 1 / pc.precision if network.linear else np.nan
+        trace_excess = (
+            np.trace(theory.equilibrium_matrix(pc)) / pc.dims[-1] - 1 / pc.precision if network.linear else np.nan
+        )
         rows.append(
             (
                 oracle.loss(bp, x, y),
@@ -88,7 +90,7 @@ def test_training_is_what_a_loop_in_numpy_does(problem, optimiser, rate, accurac
     """
     network, x, y = problem.network(), problem.input(), problem.target()
     curves = train(network, x, y, rate=rate, updates=6, optimiser=optimiser, tolerance=1e-18)
-    expected = by_hand(network, x, y, rate, 6, optimiser)
+    expected = train_by_hand(network, x, y, rate, 6, optimiser)
     assert expected[1, -1] < 0.97 * expected[1, 0]  # it learns
     assert np.abs(expected[0] - expected[1]).max() > 1e3 * accuracy  # and the two trajectories differ
     for name, values in zip(MEASURED, expected, strict=True):

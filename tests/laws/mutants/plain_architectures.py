@@ -86,7 +86,7 @@ class PlainArchitectures:
         for _ in range(ITERATIONS):
             if g @ g <= goal:
                 break
-            along, length = -_scaled(g, pairs), 1.0
+            along, length = -_inverse_hessian_product(g, pairs), 1.0
             while length > 1e-10:
                 f_new, g_new = _value_and_slope(own, input, target, x + length * along, shapes)
                 if f_new <= f + 1e-4 * length * (g @ along) + 1e-15 * abs(f):
@@ -123,7 +123,7 @@ def _value_and_slope(network: Architecture, input, target, x, shapes) -> tuple[f
     return float(0.5 * x @ x + loss.value.sum()), x + slope
 
 
-def _scaled(g: np.ndarray, pairs: list[Any]) -> np.ndarray:
+def _inverse_hessian_product(g: np.ndarray, pairs: list[Any]) -> np.ndarray:
     """The inverse Hessian of L-BFGS times a gradient (Nocedal and Wright 2006, algorithm 7.4)."""
     q, kept = g.copy(), []
     for s, y in reversed(pairs):

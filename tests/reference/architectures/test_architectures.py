@@ -101,7 +101,7 @@ def inner(a: Any, b: Any) -> float:
     return sum(float(np.sum(x * y)) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-def moved(a: Any, b: Any, by: float) -> Any:
+def displace(a: Any, b: Any, by: float) -> Any:
     return jax.tree.map(lambda x, y: np.asarray(x + by * y), a, b)
 
 
@@ -141,9 +141,9 @@ def test_gradients_are_the_slopes_of_the_energy(case):
     def energy(parameters: Any, z: Any) -> float:
         return float(run_steps((chain.with_parameters(parameters), x, y), start=z)["each"].sum())
 
-    ends = [energy(chain.parameters, moved(z, along, s)) for s in (step, -step)]
+    ends = [energy(chain.parameters, displace(z, along, s)) for s in (step, -step)]
     assert inner(found["slope"], along) / BATCH == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-6)
-    ends = [energy(moved(chain.parameters, about, s), z) for s in (step, -step)]
+    ends = [energy(displace(chain.parameters, about, s), z) for s in (step, -step)]
     assert inner(found["gradient"], about) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-6)
 
 
@@ -204,7 +204,7 @@ def test_equilibria_are_stationary_certified_and_obey_the_envelope_theorem(case)
     about, step = random_like(chain.parameters, "turn"), 2e-5
 
     def equilibrium_energy(by: float) -> float:
-        other = chain.with_parameters(moved(chain.parameters, about, by))
+        other = chain.with_parameters(displace(chain.parameters, about, by))
         return chain_equilibrium.solve(other, x, y, tolerance=1e-26, certify=False).energy
 
     slope = (equilibrium_energy(step) - equilibrium_energy(-step)) / (2 * step)
@@ -318,7 +318,7 @@ def softmax(a: np.ndarray) -> np.ndarray:
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def by_hand(chain: Chain, z: np.ndarray, *, heads: int, linear: bool) -> np.ndarray:
+def forward_by_hand(chain: Chain, z: np.ndarray, *, heads: int, linear: bool) -> np.ndarray:
     """The blocks and head of the mupc transformer, token by token and head by head, from embedded tokens."""
     width, blocks = z.shape[-1], list(chain.parameters[1:-1])
     branches = sum(len(p) // 2 for p in blocks)
@@ -357,11 +357,11 @@ def test_the_transformer_is_the_documented_one():
     """If this fails, attention, its mask, the normalisation, the MLP or a scaling is not as documented."""
     chain, words, y = language()
     embedded = (chain.parameters[0]["token"][words] + chain.parameters[0]["position"]) / math.sqrt(2)
-    expected = by_hand(chain, embedded, heads=2, linear=False)
+    expected = forward_by_hand(chain, embedded, heads=2, linear=False)
     np.testing.assert_allclose(run_steps((chain, words, y))["output"], expected, rtol=1e-11)
     chain, x, y = regression()
     embedded = (x @ chain.parameters[0]["token"].T / math.sqrt(2) + chain.parameters[0]["position"]) / math.sqrt(2)
-    expected = by_hand(chain, embedded, heads=3, linear=True)
+    expected = forward_by_hand(chain, embedded, heads=3, linear=True)
     np.testing.assert_allclose(run_steps((chain, x, y))["output"], expected, rtol=1e-11)
 
 
