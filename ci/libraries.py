@@ -29,7 +29,7 @@ COMMITTED = Path(__file__).resolve().parent / "reports" / "libraries.json"
 PROFILE, SEED = "smoke", 1
 
 
-def served() -> list[str]:
+def served_environments() -> list[str]:
     """The environments whose library the package index has."""
     return [name for name, environment in ENVIRONMENTS.items() if not environment.source]
 
@@ -83,16 +83,18 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; 1 if a verdict differs or nothing was judged."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("environments", nargs="*", metavar="ENVIRONMENT", help=f"of {', '.join(served())} (all)")
+    parser.add_argument(
+        "environments", nargs="*", metavar="ENVIRONMENT", help=f"of {', '.join(served_environments())} (all)"
+    )
     parser.add_argument("--write", action="store_true", help="write the committed file anew")
     parser.add_argument("--workers", type=int, help="runner processes of a check (one for each CPU)")
     options = parser.parse_args(arguments)
-    unknown = [name for name in options.environments if name not in served()]
+    unknown = [name for name in options.environments if name not in served_environments()]
     if unknown:
-        parser.error(f"no package index serves {', '.join(unknown)}: needed some of {', '.join(served())}")
+        parser.error(f"no package index serves {', '.join(unknown)}: needed some of {', '.join(served_environments())}")
     before = json.loads(COMMITTED.read_text(encoding="utf-8")) if COMMITTED.exists() else {}
     after: dict[str, Any] = {}
-    for environment in options.environments or served():
+    for environment in options.environments or served_environments():
         trouble = make(environment)
         if trouble:
             print(f"{environment}: cannot be had here: {trouble}", flush=True)

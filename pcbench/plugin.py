@@ -186,7 +186,7 @@ def _session(config: pytest.Config, conformance: Conformance, directory: str | P
     from pcbench.errors import UsageError
     from pcbench.worker.limits import CALL_SECONDS, Limits
 
-    def placed(path: str) -> str:
+    def beside_module(path: str) -> str:
         return os.path.relpath(os.path.join(directory, path)) if directory else path
 
     option, implementation = config.option, conformance.implementation
@@ -196,12 +196,13 @@ def _session(config: pytest.Config, conformance: Conformance, directory: str | P
     file, colon, attribute = implementation.partition(":")
     seed = conformance.seed if option.pcn_seed is None else option.pcn_seed
     plan = make_plan(
-        placed(file) + colon + attribute if file.endswith(".py") else implementation,
+        beside_module(file) + colon + attribute if file.endswith(".py") else implementation,
         profile=option.pcn_profile or conformance.profile,
         seed=option.pcn_drawn if seed is None else seed,
         laws=patterns or conformance.laws,
         python=option.pcn_python or conformance.python,
-        known_failures=option.pcn_known_failures or (conformance.known_failures and placed(conformance.known_failures)),
+        known_failures=option.pcn_known_failures
+        or (conformance.known_failures and beside_module(conformance.known_failures)),
         limits=Limits(call_seconds=CALL_SECONDS if option.pcn_timeout is None else option.pcn_timeout),
     )
     session = Session(plan)

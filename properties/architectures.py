@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 from pcbench.properties.mlp import SEEDS
 
-from pcbench.laws.law import Domain
+from pcbench.laws.definition import Domain
 from pcbench.problem.architectures import ArchitectureProblem
 from pcbench.protocol.implementation import Capabilities
 

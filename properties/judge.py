@@ -20,7 +20,7 @@ from pcbench.properties import mlp as strategies
 from pcbench.properties.reduce import reduce_problem
 
 from pcbench.errors import ContractError, ImplementationError, NotFiniteError, TheoryError, WorkerTimeoutError
-from pcbench.laws.law import Law, Measurement
+from pcbench.laws.definition import Law, Measurement
 from pcbench.laws.measuring import ladders
 from pcbench.laws.measuring.compare import leaves_range
 from pcbench.problem.architectures import AnyProblem

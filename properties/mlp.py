@@ -17,7 +17,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pcbench.laws.law import Domain
+from pcbench.laws.definition import Domain
 from pcbench.laws.measuring import ladders
 from pcbench.problem.mlp import Problem
 from pcbench.problem.parameterisation import Exponents

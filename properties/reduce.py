@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from pcbench.errors import ImplementationError, ProblemError
-from pcbench.laws.law import Law, Measurement
+from pcbench.laws.definition import Law, Measurement
 from pcbench.problem.architectures import AnyProblem, ArchitectureProblem
 from pcbench.worker.subject import Subject
 

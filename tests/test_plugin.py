@@ -12,7 +12,7 @@ import pytest
 
 from pcbench.conformance.plan import make_plan
 from pcbench.conformance.session import Introduction, Session, build_report
-from pcbench.laws.law import REGISTRY
+from pcbench.laws.definition import REGISTRY
 from pcbench.problem.mlp import Problem
 from pcbench.report.evidence import Evidence
 

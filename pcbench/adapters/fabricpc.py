@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.adapters.register import missing
+from pcbench.adapters.register import missing_library
 from pcbench.problem.network import Activities, Network
 from pcbench.protocol.implementation import Capabilities, Conventions, Inference, Manifest
 
@@ -371,7 +371,7 @@ def _library() -> SimpleNamespace:
         for name, module in _MODULES.items():
             setattr(lib, name, import_module(module))
     except ImportError as error:
-        raise missing("fabricpc", error) from error
+        raise missing_library("fabricpc", error) from error
     home = lib.jax if hasattr(lib.jax, "enable_x64") else import_module("jax.experimental")  # moved in JAX 0.8
     lib.enable_x64 = home.enable_x64
     lib.ActivatedInput = _activated_input(lib)

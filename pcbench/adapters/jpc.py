@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.adapters.register import KNOWN, installation_advice, missing
+from pcbench.adapters.register import KNOWN, installation_advice, missing_library
 from pcbench.errors import MissingLibraryError
 from pcbench.problem.network import LOSSES, PLACEMENTS, Activities, Network
 from pcbench.problem.parameterisation import layer_scalings
@@ -459,7 +459,7 @@ def _library() -> SimpleNamespace:
             diffrax=import_module("diffrax"),
         )
     except ImportError as error:
-        raise missing("jpc", error) from error
+        raise missing_library("jpc", error) from error
     lacks = [name for name in _NEEDED if not hasattr(lib.jpc, name)]
     if lacks:
         raise MissingLibraryError(

@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.adapters.register import missing
+from pcbench.adapters.register import missing_library
 from pcbench.problem.network import Activities, Network
 from pcbench.protocol.implementation import Capabilities, Conventions, Inference, Manifest
 
@@ -358,4 +358,4 @@ def _library() -> SimpleNamespace:
             manager=import_module("ngcsimlib.global_state").stateManager,
         )
     except ImportError as error:
-        raise missing("ngclearn", error) from error
+        raise missing_library("ngclearn", error) from error

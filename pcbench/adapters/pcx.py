@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.adapters.register import missing
+from pcbench.adapters.register import missing_library
 from pcbench.problem.network import ACTIVATIONS, LOSSES, PLACEMENTS, Activities, Network
 from pcbench.protocol.implementation import Capabilities, Conventions, Inference, Manifest
 
@@ -298,7 +298,7 @@ def _library() -> SimpleNamespace:
     try:
         lib = SimpleNamespace(**{name: import_module(module) for name, module in _MODULES.items()})
     except ImportError as error:
-        raise missing("pcx", error) from error
+        raise missing_library("pcx", error) from error
     lib.enable_x64 = import_module("jax.experimental").enable_x64
     lib.activations = {
         "linear": lambda z: z,

@@ -227,7 +227,7 @@ def locate_pair(text: str) -> tuple[str, str, str]:
     return name, spec, python or ""
 
 
-def missing(name: str, error: ImportError) -> MissingLibraryError:
+def missing_library(name: str, error: ImportError) -> MissingLibraryError:
     """What an adapter raises if its library cannot be imported: the commands that install it."""
     entry = KNOWN[name]
     return MissingLibraryError(

@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcbench.adapters.register import KNOWN, missing
+from pcbench.adapters.register import KNOWN, missing_library
 from pcbench.problem.network import ACTIVATIONS, DTYPES, LOSSES, PLACEMENTS, Activities, Network
 from pcbench.protocol.implementation import Capabilities, Conventions, Inference, Manifest
 
@@ -257,7 +257,7 @@ def pytorch() -> Any:
     try:
         torch = import_module("torch")
     except ImportError as error:
-        raise missing("torch", error) from error
+        raise missing_library("torch", error) from error
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if (
         threads.isdigit()
@@ -276,7 +276,7 @@ def import_clone(module: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         name = next(entry.name for entry in KNOWN.values() if entry.probe == module.partition(".")[0])
-        raise missing(name, error) from error
+        raise missing_library(name, error) from error
 
 
 def versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pcbench.benchmarks.process import Benchmark, benchmark_subject, require, unit
 from pcbench.laws import REGISTRY
-from pcbench.laws.law import Measurement
+from pcbench.laws.definition import Measurement
 from pcbench.problem.mlp import Problem
 from pcbench.worker.subject import Subject
 

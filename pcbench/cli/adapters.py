@@ -38,7 +38,7 @@ print(json.dumps(found))
 """
 
 
-def installed(modules: list[str], python: str | None) -> dict[str, str]:
+def installed_versions(modules: list[str], python: str | None) -> dict[str, str]:
     """The version of each of `modules` that the interpreter has; nothing is imported there.
 
     **Raises:** `UsageError` if the interpreter does not start.
@@ -60,7 +60,7 @@ def command(python: str | None) -> None:
     """
     where = {entry.name: python or _environment_python(entry.environment) for entry in KNOWN.values()}
     found = {
-        path: installed(sorted({e.probe for e in KNOWN.values() if where[e.name] == path}), path or None)
+        path: installed_versions(sorted({e.probe for e in KNOWN.values() if where[e.name] == path}), path or None)
         for path in sorted(set(where.values()))
     }
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

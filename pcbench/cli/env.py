@@ -51,8 +51,8 @@ def create(
     with orderly_termination():
         try:
             record = environment_making.make_environment(
-                environments.find_environment(name), source=source, python=python, add=checkouts, replace_old=replace_old,
-                tell=shown.note, working=lambda line: shown.show_current(0, line),
+                environments.find_environment(name), source=source, python=python, add=checkouts,
+                replace_old=replace_old, tell=shown.note, working=lambda line: shown.show_current(0, line),
             )  # fmt: skip
         finally:
             shown.close()

@@ -60,7 +60,7 @@ def command(ids: tuple[str, ...], as_json: bool) -> None:
             ("needs", ", ".join(sorted(law.needs)) or "nothing beyond the protocol"),
             ("depends on", ", ".join(law.depends_on)),
             ("failing usually means", law.failing_means),
-            ("domain", "; ".join(f"{k}: {_shown(v)}" for k, v in domain.items()) or "all problems"),
+            ("domain", "; ".join(f"{k}: {_value_text(v)}" for k, v in domain.items()) or "all problems"),
         ):
             if value:
                 grid = Table.grid()
@@ -70,5 +70,5 @@ def command(ids: tuple[str, ...], as_json: bool) -> None:
                 console.print(grid)
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -387,9 +387,8 @@ def _run(command: list[str], log: Path, working: Callable[[str], None], failure:
             processes.end(process)
     if process.returncode:
         said = _last_line(log)
-        raise InstallationError(
-            f"{failure} with Python {found.version_text}: {processes.ending(process.returncode)}, {said}\nthe log: {log}"
-        )
+        how = processes.ending(process.returncode)
+        raise InstallationError(f"{failure} with Python {found.version_text}: {how}, {said}\nthe log: {log}")
 
 
 def _last_line(log: Path) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from pcbench.gate.outcome import Comparison, GateReport
 from pcbench.gate.pairs import slowdown_text
-from pcbench.output.printable import printable
+from pcbench.output.characters import printable
 from pcbench.report.files import inline
 
 _MARKS = {

@@ -4,10 +4,10 @@ Importing this package registers all of them, in an order that respects `depends
 """
 
 # isort: off
-from pcbench.laws.law import REGISTRY as REGISTRY
-from pcbench.laws.law import Domain as Domain
-from pcbench.laws.law import Law as Law
-from pcbench.laws.law import Measurement as Measurement
+from pcbench.laws.definition import REGISTRY as REGISTRY
+from pcbench.laws.definition import Domain as Domain
+from pcbench.laws.definition import Law as Law
+from pcbench.laws.definition import Measurement as Measurement
 from pcbench.laws import contract as contract
 from pcbench.laws import energy as energy
 from pcbench.laws import feedforward as feedforward

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pcbench.errors import AdapterError, ContractError
-from pcbench.laws.law import Domain, Measurement, law
+from pcbench.laws.definition import Domain, Measurement, law
 from pcbench.laws.measuring.compare import case, compare_numbers, perturbation_growth, step_bounds
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle import rounding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcbench.laws.law import Domain, Measurement, law
+from pcbench.laws.definition import Domain, Measurement, law
 from pcbench.laws.measuring.compare import case, compare_arrays, compare_numbers
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle import rounding

@@ -2,7 +2,7 @@ r"""Laws of the feedforward pass, where inference starts."""
 
 from __future__ import annotations
 
-from pcbench.laws.law import Measurement, law
+from pcbench.laws.definition import Measurement, law
 from pcbench.laws.measuring.compare import case, compare_arrays
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle import rounding

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pcbench.laws.law import SMOOTH, Domain, Measurement, law
+from pcbench.laws.definition import SMOOTH, Domain, Measurement, law
 from pcbench.laws.measuring.compare import (
     case,
     compare_arrays,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcbench.laws.law import SMOOTH, Domain, Measurement, law
+from pcbench.laws.definition import SMOOTH, Domain, Measurement, law
 from pcbench.laws.measuring.compare import (
     case,
     compare_arrays,

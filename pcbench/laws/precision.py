@@ -2,7 +2,7 @@ r"""Laws of floating-point precision and compilation: what dtype and shape may a
 
 from __future__ import annotations
 
-from pcbench.laws.law import Domain, Measurement, law
+from pcbench.laws.definition import Domain, Measurement, law
 from pcbench.laws.measuring.compare import case, compare_arrays, compare_numbers
 from pcbench.oracle import rounding
 from pcbench.problem.mlp import Problem

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 
 from pcbench.errors import UsageError
-from pcbench.laws.law import REGISTRY, Law
+from pcbench.laws.definition import REGISTRY, Law
 
 
 def select(patterns: Sequence[str] = ()) -> list[Law]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pcbench import theory
-from pcbench.laws.law import Domain, Measurement, law
+from pcbench.laws.definition import Domain, Measurement, law
 from pcbench.laws.measuring.compare import case, direction, no_decision
 from pcbench.oracle.numerics import norm
 from pcbench.problem.mlp import Problem

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pcbench.laws.law import Domain, Measurement, law
+from pcbench.laws.definition import Domain, Measurement, law
 from pcbench.laws.measuring.compare import case, compare_numbers, trajectory
 from pcbench.oracle import rounding
 from pcbench.oracle.numerics import norm

@@ -12,7 +12,7 @@ from rich.text import Text
 from pcbench.gate.summary import amount
 from pcbench.leaderboard.outcome import Board, Entrant, Row, Solved, interval
 from pcbench.leaderboard.quality import first_index_within
-from pcbench.output.printable import printable
+from pcbench.output.characters import printable
 from pcbench.report.files import inline
 
 _STYLES = {"measured": "green", "not-applicable": "dim", "error": "bold red", "timeout": "bold red"}

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task
 from rich.text import Text
 
-from pcbench.output.printable import printable
+from pcbench.output.characters import printable
 
 _FRAMES = 4
 """Pictures a second: enough to be seen moving, and next to no work beside what is being timed."""

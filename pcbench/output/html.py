@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from pcbench.output.printable import printable
+from pcbench.output.characters import printable
 
 
 def html_table(

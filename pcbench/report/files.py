@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pcbench.errors import UsageError
-from pcbench.output.printable import printable
+from pcbench.output.characters import printable
 from pcbench.report.report import Report
 from pcbench.report.text import EXPLAINED, explanation, header_lines, number
 

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pcbench.output.printable import printable
+from pcbench.output.characters import printable
 from pcbench.report.evidence import Verdict
 from pcbench.report.report import Report
 

@@ -20,7 +20,7 @@ from pcbench.benchmarks import energy_rises as rising
 from pcbench.benchmarks.process import asv_machine
 from pcbench.benchmarks.settings import read_settings
 from pcbench.errors import ContractError, UsageError
-from pcbench.laws.law import Measurement
+from pcbench.laws.definition import Measurement
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle.numerics import norm
 from pcbench.problem.mlp import Problem

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from pcbench.cli.main import main
 from pcbench.conformance import run as runner
-from pcbench.laws.law import REGISTRY
+from pcbench.laws.definition import REGISTRY
 from pcbench.report.files import read
 from tests.conformance import fake_engine
 

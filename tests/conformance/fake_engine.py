@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from pcbench.adapters import register as adapters
-from pcbench.laws.law import REGISTRY, Measurement, law
+from pcbench.laws.definition import REGISTRY, Measurement, law
 from pcbench.report.evidence import Evidence, Worst
 
 SPEC = adapters.KNOWN["numpy"].spec

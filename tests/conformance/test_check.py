@@ -91,7 +91,7 @@ def test_known_failures_are_a_file_or_entries():
         ({"implementation": NumpyPCN(), "python": "python3"}, "is an object here"),
         ({"implementation": NumpyPCN(), "memory_limit": 100}, "is an object here"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else ",".join(value),
 )
 def test_what_cannot_be_meant_is_refused_in_a_sentence(arguments, message):
     """If this fails, a misspelt argument ends in a traceback from deep inside, or is ignored."""

@@ -20,7 +20,7 @@ from pcbench.conformance.plan import make_plan
 from pcbench.conformance.progress import Progress
 from pcbench.errors import ImplementationError, MissingLibraryError, UsageError
 from pcbench.laws import law_set_hash
-from pcbench.laws.law import REGISTRY
+from pcbench.laws.definition import REGISTRY
 from pcbench.report import known_failures
 from pcbench.report.evidence import Evidence
 from pcbench.report.known_failures import KnownFailure

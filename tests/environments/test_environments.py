@@ -559,7 +559,7 @@ def test_adapters_say_in_which_environment_they_are_or_how_to_make_it(place, mon
 
 def test_a_missing_library_names_the_commands_that_help(place, tmp_path, source):
     """If this fails, a user without the library is not told that pcbench can make an environment."""
-    error = adapters.missing("fabricpc", ImportError("No module named 'fabricpc'"))
+    error = adapters.missing_library("fabricpc", ImportError("No module named 'fabricpc'"))
     assert isinstance(error, MissingLibraryError)
     for part in ("pcbench env create fabricpc", "pip install fabricpc==", "pcbench check fabricpc --python PATH"):
         assert part in str(error)

@@ -13,7 +13,7 @@ from pcbench.properties.mlp import configurations
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.errors import AdapterError, ContractError, UsageError
 from pcbench.laws import REGISTRY, Domain, Law, Measurement, select, transitive_dependencies
-from pcbench.laws import law as base_module
+from pcbench.laws import definition as base_module
 from pcbench.laws.measuring import ladders
 from pcbench.problem.mlp import Problem
 from pcbench.protocol.implementation import Capabilities, Inference, Manifest

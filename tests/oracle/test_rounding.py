@@ -13,7 +13,7 @@ import pytest
 from pcbench.properties.mlp import EXPONENTS, move_into, palette
 
 from pcbench.adapters.numpy import NumpyPCN
-from pcbench.laws.law import Domain
+from pcbench.laws.definition import Domain
 from pcbench.laws.measuring.compare import undecided_kink
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle import rounding

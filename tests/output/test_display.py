@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
+from pcbench.output.characters import printable
 from pcbench.output.display import Lines, Silent, Terminal, choose, clock
-from pcbench.output.printable import printable
 
 NASTY = "\x1b[31m[bold]x[/bold] :smile: \x00y"
 

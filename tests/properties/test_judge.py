@@ -14,7 +14,7 @@ from pcbench.adapters.numpy import NumpyPCN
 from pcbench.conformance.session import unfit_problems
 from pcbench.errors import AdapterError, ContractError, TheoryError, WorkerCrashError, WorkerTimeoutError
 from pcbench.laws import REGISTRY
-from pcbench.laws.law import Domain, Law, Measurement
+from pcbench.laws.definition import Domain, Law, Measurement
 from pcbench.problem.mlp import Problem
 from pcbench.report.profiles import Profile
 from pcbench.worker.client import InProcess

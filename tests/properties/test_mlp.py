@@ -19,7 +19,7 @@ from pcbench.properties.mlp import (
 
 from pcbench.adapters.numpy import NumpyPCN
 from pcbench.laws import REGISTRY
-from pcbench.laws.law import Domain
+from pcbench.laws.definition import Domain
 from pcbench.problem.network import ACTIVATIONS, LOSSES, PLACEMENTS
 from pcbench.protocol.implementation import Capabilities, Manifest
 from pcbench.report.profiles import PROFILES

@@ -264,8 +264,8 @@ def test_the_checker_sees_imports(tmp_path):
     """If this fails, the tests above pass because they find no imports."""
     source = tmp_path / "m.py"
     source.write_text(
-        "import numpy as np\nimport pcbench\nfrom pcbench import theory\nfrom pcbench.laws.law import Law\n"
+        "import numpy as np\nimport pcbench\nfrom pcbench import theory\nfrom pcbench.laws.definition import Law\n"
         "def f():\n    import jax.numpy\n    importlib.import_module('rich.table')\n"
     )
     assert third_party(source) == {"numpy", "jax", "rich"}
-    assert PROGRAM.imported_modules(source, MODULES) == {"pcbench", "pcbench.theory", "pcbench.laws.law"}
+    assert PROGRAM.imported_modules(source, MODULES) == {"pcbench", "pcbench.theory", "pcbench.laws.definition"}

@@ -13,7 +13,7 @@ from pcbench.properties import judge_group
 
 from pcbench.cli.main import main
 from pcbench.laws import REGISTRY
-from pcbench.laws.law import Measurement, law
+from pcbench.laws.definition import Measurement, law
 from pcbench.protocol.loading import load
 from pcbench.report.profiles import Profile
 

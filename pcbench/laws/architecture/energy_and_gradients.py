@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pcbench.laws.law import Domain, Measure, Measurement, law
+from pcbench.laws.definition import Domain, Measure, Measurement, law
 from pcbench.laws.measuring.compare import compare_arrays, compare_numbers
 from pcbench.oracle import architectures as oracle
 from pcbench.oracle.running_error import Rounded

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from pcbench.laws.architecture.energy_and_gradients import case, for_each_kind, own_loss
-from pcbench.laws.law import SMOOTH, Domain, Measurement
+from pcbench.laws.definition import SMOOTH, Domain, Measurement
 from pcbench.laws.measuring.compare import BLIND, compare_numbers, derivative_of, direction, inner, no_decision
 from pcbench.oracle import architectures as oracle
 from pcbench.oracle.numerics import norm

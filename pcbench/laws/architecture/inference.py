@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pcbench.laws.architecture.energy_and_gradients import ANY, case, for_each_kind, own_predictions
-from pcbench.laws.law import Domain, Measurement
+from pcbench.laws.definition import Domain, Measurement
 from pcbench.laws.measuring.compare import compare_arrays, no_decision
 from pcbench.oracle import architectures as oracle
 from pcbench.oracle.numerics import gamma, norm

@@ -22,7 +22,7 @@ import numpy as np
 
 from pcbench.laws.architecture.energy_and_gradients import case, for_each_kind
 from pcbench.laws.architecture.equilibrium import certify
-from pcbench.laws.law import SMOOTH, Domain, Measurement
+from pcbench.laws.definition import SMOOTH, Domain, Measurement
 from pcbench.laws.measuring.ladders import architecture_rungs
 from pcbench.laws.measuring.statistics import Estimate, experiment, slope
 from pcbench.laws.measuring.wide_networks import remember

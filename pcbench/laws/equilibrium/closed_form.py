@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from pcbench import theory
-from pcbench.laws.law import SMOOTH, Domain, Measurement, law
+from pcbench.laws.definition import SMOOTH, Domain, Measurement, law
 from pcbench.laws.measuring.compare import BLIND, case, compare_states, no_decision, trajectory
 from pcbench.laws.measuring.equilibrium import CertifiedActivities, certified_equilibrium, theory_slack
 from pcbench.oracle import mlp as oracle

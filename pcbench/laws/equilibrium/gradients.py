@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pcbench import theory
+from pcbench.laws.definition import SMOOTH, Domain, Measurement, law
 from pcbench.laws.equilibrium.closed_form import ENERGY, LINEAR, NOT_CERTIFIED, certified_energy
-from pcbench.laws.law import SMOOTH, Domain, Measurement, law
 from pcbench.laws.measuring.compare import (
     BLIND,
     case,

@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from pcbench import theory
-from pcbench.laws.law import Domain, Measurement, law
+from pcbench.laws.definition import Domain, Measurement, law
 from pcbench.laws.measuring.compare import BLIND, case, no_decision, step_bounds
 from pcbench.oracle import mlp as oracle
 from pcbench.problem.mlp import Problem

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pcbench.laws.law import Measurement, law
+from pcbench.laws.definition import Measurement, law
 from pcbench.laws.limit.rates import CLOSED_FORMS, LINEAR, NEEDS, depth_exponent, width_exponent
 from pcbench.laws.measuring.statistics import Estimate
 from pcbench.laws.measuring.wide_networks import Observation, measure_ladder

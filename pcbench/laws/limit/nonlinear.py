@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pcbench.laws.law import SMOOTH, Domain, Measurement, law
+from pcbench.laws.definition import SMOOTH, Domain, Measurement, law
 from pcbench.laws.limit.rates import NEEDS, width_exponent
 from pcbench.laws.measuring.statistics import Estimate
 from pcbench.laws.measuring.wide_networks import Observation, measure_ladder

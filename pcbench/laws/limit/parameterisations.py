@@ -18,7 +18,7 @@ from random import Random
 import numpy as np
 
 from pcbench import theory
-from pcbench.laws.law import Measurement, law
+from pcbench.laws.definition import Measurement, law
 from pcbench.laws.limit.rates import CLOSED_FORMS, LINEAR, NEEDS
 from pcbench.laws.measuring.compare import case
 from pcbench.laws.measuring.statistics import Estimate, slope

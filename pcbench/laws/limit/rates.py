@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pcbench import theory
-from pcbench.laws.law import Domain, Measurement, law
+from pcbench.laws.definition import Domain, Measurement, law
 from pcbench.laws.measuring.statistics import Estimate, level, slope
 from pcbench.laws.measuring.wide_networks import (
     Observation,

@@ -18,8 +18,8 @@ import math
 import numpy as np
 
 from pcbench import theory
+from pcbench.laws.definition import Domain, Measurement, law
 from pcbench.laws.equilibrium.closed_form import NOT_CERTIFIED
-from pcbench.laws.law import Domain, Measurement, law
 from pcbench.laws.measuring.compare import BLIND, case, no_decision
 from pcbench.laws.measuring.equilibrium import certified_equilibrium
 from pcbench.oracle import mlp as oracle

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pcbench.laws.law import Measurement, law
+from pcbench.laws.definition import Measurement, law
 from pcbench.laws.limit.rates import CLOSED_FORMS, LINEAR, NEEDS
 from pcbench.laws.measuring.statistics import Estimate, slope
 from pcbench.laws.measuring.wide_networks import Course, column, measure_ladder, select_parameterisation, train, widths

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pcbench.laws.law import Measurement
+from pcbench.laws.definition import Measurement
 from pcbench.oracle import mlp as oracle
 from pcbench.oracle import rounding
 from pcbench.oracle.numerics import gamma, norm, tiny, worst_ratio

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pcbench.laws.law import REGISTRY, Measurement
+from pcbench.laws.definition import REGISTRY, Measurement
 from pcbench.laws.measuring.compare import no_decision
 
 FAMILY = 1e-6

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from pcbench import theory
-from pcbench.laws.law import Measurement
+from pcbench.laws.definition import Measurement
 from pcbench.laws.measuring import ladders
 from pcbench.laws.measuring.compare import case
 from pcbench.laws.measuring.equilibrium import certified_equilibrium
