@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pcbench.properties
 import pytest
@@ -198,7 +199,7 @@ def test_known_failures_of_a_module_are_expected_until_they_pass(pcn, library, w
     assert "1 failed, 2 passed, 1 skipped" in output
 
 
-MISTAKES = (
+MISTAKES: tuple[tuple[dict[str, Any], str], ...] = (
     ({"adapter": "import no_such_library\n" + TWICE}, "needs the module 'no_such_library'"),
     ({"adapter": "def f():\n    return 1 / 0\nf()\n"}, 'twice.py", line 2, in f'),
     ({"adapter": "def f(:\n"}, 'twice.py", line 1'),
