@@ -131,12 +131,12 @@ def test_bounds_of_float32_are_those_of_float32(problem):
 OPERATIONS = {
     "plus-stretched": lambda a, b: [a.plus(b.mean((0, 1), keepdims=True))],
     "product": lambda a, b: [a.product(b.plus(a))],
-    "activated": lambda a, b: [a.activated("gelu").product(b)],
+    "activated": lambda a, b: [a.activate("gelu").product(b)],
     "root": lambda a, b: [a.product(a).inverse_root(0.1).product(b)],
-    "through": lambda a, b: [a.through(b.mean((0,)))],
-    "dot": lambda a, b: [a.dot(b.moved(lambda z: np.swapaxes(z, -1, -2), lambda z: np.swapaxes(z, -1, -2)))],
+    "through": lambda a, b: [a.apply_weight(b.mean((0,)))],
+    "dot": lambda a, b: [a.dot(b.rearrange(lambda z: np.swapaxes(z, -1, -2), lambda z: np.swapaxes(z, -1, -2)))],
     "softmax": lambda a, b: [a.softmax(np.tri(3, 4, 1, dtype=bool)).product(b)],
-    "normalised": lambda a, b: [a.normalised(1e-2).product(b)],
+    "normalised": lambda a, b: [a.normalise(1e-2).product(b)],
     "square": lambda a, b: [concatenate([a, b]).half_square(), a.times(2.0)],
 }
 

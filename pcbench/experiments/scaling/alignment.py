@@ -26,7 +26,7 @@ from pcbench.reference.equilibrium.outcome import Outcome
 from pcbench.reference.network import PCN
 
 COLUMNS = ("loss", "energy", "gap", "gradient_error", "misalignment", "certified", "certificate", "evaluations")
-"""The fields of `Alignment` that tell of any network, in the order of the tables."""
+"""What tells of any network, by column, in the order of the tables; see `Alignment.row`."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ class Alignment:
     evaluations: int
 
     def row(self, *names: str) -> dict[str, Any]:
-        """The columns of a table with these fields."""
-        return {name: getattr(self, name) for name in names}
+        """The columns of a table: these fields, or what the tables call `gap` and `excess`."""
+        columns = {"gap": self.energy_excess, "excess": self.trace_excess}
+        return {name: columns[name] if name in columns else getattr(self, name) for name in names}
 
 
 @counted_jit()

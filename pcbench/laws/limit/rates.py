@@ -107,7 +107,7 @@ def gradient_rate_in_width(subject: Subject, problem: Problem) -> Measurement:
     def estimates(seen: Sequence[Observation]) -> list[Estimate]:
         mupc, ntp = select_parameterisation("mupc", seen), select_parameterisation("ntp", seen)
         # Where S is s I the error is s/(1+s): 0.70 for L = 3, 0.84 for L = 5.
-        away = [o.relative / (s / (1 + s)) for o in ntp for s in [theory.expected_trace_excess_of(o.problem)]]
+        away = [o.gradient_error / (s / (1 + s)) for o in ntp for s in [theory.expected_trace_excess_of(o.problem)]]
         return [
             width_exponent("exponent", "gradient_error", mupc, -1.0),
             width_exponent("exponent under ntp", "gradient_error", ntp, 0.0),
