@@ -161,7 +161,7 @@ def mask_lines(text: str) -> list[str]:
 # ---- pages ----------------------------------------------------------------------------------------------------------
 
 
-def process_readme(page: str, scratch: Path, *, commands: bool) -> Checked:
+def process_page(page: str, scratch: Path, *, commands: bool) -> Checked:
     """Write the parts of one page anew, running its commands in `scratch` if `commands`."""
     stale: list[str] = []
     problems = [f"a shell block is neither run nor excused:\n{text}" for text in unaccounted_blocks(page)]
@@ -215,7 +215,7 @@ def main() -> int:
         for path in pages():
             name, before = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
             print(name, flush=True)
-            now = process_readme(before, Path(scratch), commands=not options.tables)
+            now = process_page(before, Path(scratch), commands=not options.tables)
             untrue += [f"{name}: {problem}" for problem in now.problems]
             if options.check:
                 untrue += [f"{name}: {part}" for part in now.stale]

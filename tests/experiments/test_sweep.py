@@ -71,10 +71,10 @@ class Recorder(Silent):
     def progress(self, done, total, what=""):
         self.events.append((done, total))
 
-    def running(self, slot, text):
+    def show_current(self, slot, text):
         self.events.append(text)
 
-    def finished(self):
+    def close(self):
         self.events.append("finished")
 
 
@@ -146,7 +146,7 @@ def test_the_file_is_complete_after_every_point(tmp_path):
     path, lengths = tmp_path / "a.csv", []
 
     class Reader(Silent):
-        def running(self, slot, text):
+        def show_current(self, slot, text):
             lengths.append(len(read_rows(path)))
 
     run_sweep(ragged, grid(3), path, display=Reader())
@@ -186,7 +186,7 @@ def test_interruption_cancels_what_has_not_begun(tmp_path):
         return []
 
     class Interrupting(Silent):
-        def running(self, slot, text):
+        def show_current(self, slot, text):
             raise KeyboardInterrupt
 
     with ThreadPoolExecutor(1) as executor:

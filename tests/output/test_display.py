@@ -31,10 +31,10 @@ def use(display):
     display.note("it is bad " * 12, "bold red")
     display.stage("second")
     display.show_current(0, "elsewhere")
-    display.finished()
+    display.close()
     display.progress(2, 2)
-    display.finished()
-    display.finished()
+    display.close()
+    display.close()
 
 
 def test_a_pipe_gets_every_line_whole_and_nothing_else():

@@ -112,7 +112,7 @@ def test_exponents_as_a_line(exponents, line):
         ("general:output=x", r"output needs a number, got 'x'"),
         ("general:output", r"output needs a number, got ''"),
         ("generous:output=1", r"parameterisation 'generous:output=1'"),
-        ("general:output=inf", r"parameterisation exponent output=inf: every exponent is a finite number"),
+        ("general:output=inf", r"parameterisation exponent output=inf: needed a finite number"),
         ("general:output=1:output=2", r"output is given twice"),
         ("generous", r"generous"),
     ],

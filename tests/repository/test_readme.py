@@ -61,7 +61,7 @@ def toy(program, tmp_path):
 @pytest.mark.parametrize("name", PAGES)
 def test_tables_are_those_of_the_code(program, tmp_path, name):
     """A law, a profile, a convention or an exit code has changed: run `python ci/readme.py --tables`."""
-    checked = program.process(PAGES[name], tmp_path, commands=False)
+    checked = program.process_page(PAGES[name], tmp_path, commands=False)
     assert checked.stale == []
     assert checked.problems == []
 
@@ -168,7 +168,7 @@ def test_a_new_law_makes_the_page_stale(program, tmp_path):
         lambda subject, problem: Measurement(error=0.0, allowance=1.0)
     )
     try:
-        stale = program.process(PAGES["docs/laws.md"], tmp_path, commands=False).stale
+        stale = program.process_page(PAGES["docs/laws.md"], tmp_path, commands=False).stale
     finally:
         del REGISTRY["contract.new"]
     assert len(stale) == 1
@@ -190,7 +190,7 @@ def _document(body):
 
 def test_a_command_that_ends_otherwise_is_a_problem(program, tmp_path):
     """A command of a page could fail and the check pass, or an output that is no longer printed be kept."""
-    checked = program.process(
+    checked = program.process_page(
         _document(
             "```sh run: exit 3\nexit 3\n```\n\n```sh run\necho 1 law; false\n```\n\n```text output: law\n2 law\n```"
         ),
@@ -201,13 +201,13 @@ def test_a_command_that_ends_otherwise_is_a_problem(program, tmp_path):
     assert "echo 1 law; false" in checked.problems[0]
     assert checked.stale == []  # numbers alone differ
     none = _document("```sh run\necho none\n```\n\n```text output: law\nlaw\n```")
-    assert len(program.process(none, tmp_path, commands=True).stale) == 1
+    assert len(program.process_page(none, tmp_path, commands=True).stale) == 1
 
 
 def test_a_page_may_use_what_another_has_written(program, tmp_path):
     """The pages on adapters could not use the example of README.md."""
-    program.process(_document("```python file: a.py\nprint(1)\n```"), tmp_path, commands=True)
-    checked = program.process(_document("```sh run\ntest -f a.py\n```"), tmp_path, commands=True)
+    program.process_page(_document("```python file: a.py\nprint(1)\n```"), tmp_path, commands=True)
+    checked = program.process_page(_document("```sh run\ntest -f a.py\n```"), tmp_path, commands=True)
     assert checked.problems == []
 
 
@@ -221,8 +221,8 @@ def test_a_block_that_nothing_runs_is_found(program):
 @pytest.mark.parametrize("name", PAGES)
 def test_rewriting_is_stable(program, tmp_path, name):
     """Writing the generated parts twice changes the file again, so that --check never agrees."""
-    once = program.process(PAGES[name], tmp_path, commands=False).text
-    assert program.process(once, tmp_path, commands=False).text == once
+    once = program.process_page(PAGES[name], tmp_path, commands=False).text
+    assert program.process_page(once, tmp_path, commands=False).text == once
 
 
 # ---- the check of links ----------------------------------------------------------------------------------------------
