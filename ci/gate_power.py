@@ -80,7 +80,7 @@ def trial(benches: SidesCache, plan: Plan, kind: str, number: int, seed: int) ->
     name = ROWS[number % len(ROWS)]
     prepared, chosen = benches.prepared_sides(kind, name)
     began = time.monotonic()
-    (made,) = pairs.compare(prepared, chosen, plan, seed=seed * 10_000 + number, calibration=0)
+    (made,) = pairs.compare_sides(prepared, chosen, plan, seed=seed * 10_000 + number, calibration=0)
     return {
         "kind": kind, "trial": number, "row": name, "outcome": made.outcome, "pairs": len(made.base),
         "ratio": round(made.ratio, 4), "spread": round(made.spread, 4), "why": made.why,

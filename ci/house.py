@@ -1,4 +1,4 @@
-"""Draw the packages of pcbench and what they import, and count what must not be: arrows that go up, and circles.
+"""Draw pcbench's packages and their imports, and count forbidden ones: imports upwards, and cycles.
 
     python ci/house.py                      # packages, storeys, arrows and circles, as text
     python ci/house.py --svg docs/house.svg # the drawing as well

@@ -1,4 +1,4 @@
-"""Judge every library that the package index serves, in environments made anew, and compare with what is committed.
+"""Judge every library on the package index in a fresh environment, and compare with the committed verdicts.
 
     python ci/libraries.py            # make what is missing, judge, compare with ci/reports/libraries.json
     python ci/libraries.py --write    # write that file anew

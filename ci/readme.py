@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Keep README.md, CONTRIBUTING.md and docs/ true: write their generated parts, run their commands, check links.
+"""Check README.md, CONTRIBUTING.md and docs/, and write their generated parts.
 
     python ci/readme.py                 # run the commands, rewrite the generated parts
     python ci/readme.py --check         # run the commands, change nothing; exit code 1 if a page is not true

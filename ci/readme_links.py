@@ -1,4 +1,4 @@
-"""What the Markdown files point to: files, headings, images and code, and how long README.md is.
+"""Check the links of Markdown files to files, headings, images and code, and the length of README.md.
 
 `readme.py` uses it.  Links are read as GitHub reads them: relative to the file, `#` and the slug of a heading.
 """

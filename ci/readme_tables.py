@@ -1,4 +1,4 @@
-"""What `readme.py` writes into pages: tables and sentences made from the code and from the committed reports.
+"""Tables and sentences that `readme.py` writes into pages, made from the code and the committed reports.
 
 Every function gives the text of one part.  All but `profiles` stand in docs/, so links are relative to that folder.
 """
@@ -60,11 +60,11 @@ def _row(*cells: str) -> str:
     return "| " + " | ".join(c.replace("|", r"\|") for c in cells) + " |\n"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return re.sub(r"([*_<>])", r"\\\1", text)
 
 
-def _filled(text: str, indent: str = "") -> str:
+def _fill(text: str, indent: str = "") -> str:
     """The text in lines of at most 118 characters, none of which Markdown would take for the start of a list."""
     return textwrap.fill(text, 118, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False) + "\n"
 
@@ -81,15 +81,15 @@ def laws() -> str:
     for group, members in groupby(REGISTRY.values(), key=lambda law: law.id.partition(".")[0]):
         text += f"\n## {group}\n\n{GROUPS[group]}\n"
         for law in members:
-            text += f"\n### `{law.id}`\n\n{_escaped(law.statement)}\n\n"
+            text += f"\n### `{law.id}`\n\n{_escape(law.statement)}\n\n"
             text += "".join(f"- *{name}*: {value}\n" for name, value in _law_facts(law, kills.get(law.id, {})) if value)
     return text
 
 
 def _law_facts(law: Any, kills: dict[str, Any]) -> Iterable[tuple[str, str]]:
     """What the page of laws says below the statement of one."""
-    yield "Source", _escaped(law.citation)
-    yield "A failure usually means", _escaped(law.failing_means)
+    yield "Source", _escape(law.citation)
+    yield "A failure usually means", _escape(law.failing_means)
     yield "Needs", ", ".join(f"`{name}`" for name in sorted(law.needs)) or "nothing beyond the protocol"
     yield "Judged on", _domain(law)
     yield "Depends on", ", ".join(f"[`{id}`](#{slug(id)})" for id in law.depends_on)
@@ -150,7 +150,7 @@ def profiles() -> str:
 
     counts = ", ".join(f"{p.examples} (`{p.name}`)" for p in PROFILES.values())
     least = ", ".join(str(p.minimum) for p in PROFILES.values())
-    return _filled(
+    return _fill(
         f"The profile says how many problems each law is judged on: {counts}. A law on which fewer than {least} of "
         "them decide anything is inconclusive."
     )
@@ -192,7 +192,7 @@ def gate_rows() -> str:
     """What the gate compares, in a sentence."""
     from pcbench.gate.rows import ROWS
 
-    return _filled("Rows: " + ", ".join(f"`{name}`" for name in ROWS) + ".")
+    return _fill("Rows: " + ", ".join(f"`{name}`" for name in ROWS) + ".")
 
 
 def commands() -> str:
@@ -202,7 +202,7 @@ def commands() -> str:
     text = _row("command", "what it does") + _row("---", "---")
     for name, command in sorted(main.commands.items()):
         first = inspect.cleandoc(command.help or "").split("\n\n")[0]
-        text += _row(f"`pcbench {name}`", _escaped(" ".join(first.split())))
+        text += _row(f"`pcbench {name}`", _escape(" ".join(first.split())))
     return text
 
 
@@ -233,7 +233,7 @@ def error_names() -> str:
 def _summary(name: str) -> str:
     module, _, last = name.rpartition(".")
     value = getattr(__import__(module, fromlist=[last]), last)
-    return _filled(_markdown(inspect.cleandoc(value.__doc__ or "")))
+    return _fill(_markdown(inspect.cleandoc(value.__doc__ or "")))
 
 
 def _markdown(docstring: str) -> str:
@@ -304,7 +304,7 @@ def exponents() -> str:
             f"{row['measured']:.2f}\u00a0±\u00a0{row['interval']:.2f}"
         )
     lines = [
-        _row("exponent of N, 95 % interval", *map(_escaped, (ENERGY_EXCESS, ERROR, MISS))),
+        _row("exponent of N, 95 % interval", *map(_escape, (ENERGY_EXCESS, ERROR, MISS))),
         _row("---", "---", "---", "---"),
     ]
     lines.append(_row("theory", "-1", "-1", "-2"))

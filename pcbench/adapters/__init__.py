@@ -1,1 +1,1 @@
-"""Adapters: each speaks one library's own public API and declares how to read it."""
+"""Adapters, each of which connects one library to pcbench through the library's public API."""

@@ -1,4 +1,4 @@
-"""`pcbench adapters`: the adapters that come with pcbench, and where their libraries are installed."""
+"""`pcbench adapters`: list the adapters that come with pcbench and where their libraries are installed."""
 
 from __future__ import annotations
 

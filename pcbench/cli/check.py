@@ -1,4 +1,4 @@
-"""`pcbench check`: the laws of predictive coding networks on one implementation."""
+"""`pcbench check`: judge one implementation by the laws of predictive coding networks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ Exit codes:
 @click.command("check", epilog=EXIT_CODES)
 @implementation_argument
 @python_option
-@click.option("--profile", default="standard", show_default=True, help="How much evidence: smoke, standard, thorough.")
+@click.option(
+    "--profile", default="standard", show_default=True, help="Number of examples per law: smoke, standard or thorough."
+)
 @laws_option
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Seed of all problems; drawn and printed if not given.")
 @workers_option
@@ -44,7 +46,12 @@ Exit codes:
     "--json", "json_path", type=click.Path(), help="Write the full report as JSON to this file, for `pcbench compare`."
 )
 @click.option("--junit", "junit_path", type=click.Path(), help="Write the report as JUnit XML to this file.")
-@click.option("--markdown", "markdown_path", type=click.Path(), help="Write Markdown for a pull request.")
+@click.option(
+    "--markdown",
+    "markdown_path",
+    type=click.Path(),
+    help="Write the result as Markdown to this file, for a pull request.",
+)
 @timeout_option
 @cpu_limit_option
 @memory_limit_option
@@ -57,7 +64,7 @@ Exit codes:
 )
 @click.option("--in-process", is_flag=True, help="Run the implementation inside the runner processes, for debugging.")
 @click.option("--fresh", is_flag=True, help="Start anew instead of resuming an interrupted run.")
-@click.option("--quiet", is_flag=True, help="No progress and no table: the conclusion alone.")
+@click.option("--quiet", is_flag=True, help="Print only the conclusion.")
 def command(
     impl: str,
     python: str | None,

@@ -61,7 +61,7 @@ def command(impl: str, python: str | None, timeout: float, in_process: bool) -> 
     if found != declared:
         show("\nThe manifest should declare\n")
         show("        conventions=Conventions(")
-        for name, value in changes(type(declared)(), found).items():
+        for name, value in convention_changes(type(declared)(), found).items():
             show(f"            {name}={value!r},".replace("'", '"'))
         show("        ),")
     if all(f.skipped for f in findings):
@@ -97,7 +97,7 @@ def finding_lines(finding: Any) -> list[str]:
     return lines or ["holds, by what is settled above"]
 
 
-def changes(before: Any, after: Any) -> dict[str, Any]:
+def convention_changes(before: Any, after: Any) -> dict[str, Any]:
     """The fields in which two sets of conventions differ, with the values of the second."""
     return {k: v for k, v in vars(after).items() if v != vars(before)[k]}
 

@@ -1,4 +1,4 @@
-"""`pcbench laws`: the catalogue of laws, and everything about some of them."""
+"""`pcbench laws`: list all laws, or print everything about some of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def law_data(law: Any) -> dict[str, Any]:
 
 @click.command("laws")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the laws as JSON.")
 def command(ids: tuple[str, ...], as_json: bool) -> None:
     """List all laws, or print everything about those named by IDs, groups or wildcards."""
     from pcbench.laws import Domain, select

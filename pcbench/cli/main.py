@@ -1,4 +1,4 @@
-"""The command line: the group of commands, each of which has a module of its own."""
+"""Entry point of the command line `pcbench`; every command has a module of its own."""
 
 from __future__ import annotations
 

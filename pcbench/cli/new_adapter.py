@@ -1,4 +1,4 @@
-"""`pcbench new-adapter`: the files of a new adapter, which pass as they are."""
+"""`pcbench new-adapter`: write the files of a new adapter, which pass unchanged."""
 
 from __future__ import annotations
 

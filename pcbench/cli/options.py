@@ -29,7 +29,7 @@ workers_option = click.option(
 )
 timeout_option = click.option(
     "--timeout", default=CALL_SECONDS, show_default=True, type=click.FloatRange(0, min_open=True),
-    help="Seconds for one call.",
+    help="Longest time of one call, in seconds.",
 )  # fmt: skip
 cpu_limit_option = click.option(
     "--cpu-limit", type=click.FloatRange(0, min_open=True), help="Longest CPU time of one call, in seconds."

@@ -1,4 +1,4 @@
-"""The plan of a run: what is judged, by which laws, on which problems, within which limits.
+"""Plan of a conformance run: implementation, laws, problems and limits.
 
 There is one plan for a run.  The command line, the pytest plugin and `pcbench.check` make it in the same way; it is
 checked when it is made, and sent to every runner process once.
@@ -53,7 +53,7 @@ class Plan:
         return profile_named(self.profile)
 
     @property
-    def selected(self) -> list[Law]:
+    def selected_laws(self) -> list[Law]:
         """The laws, in the order of the register."""
         wanted = set(self.laws)
         return [law for law in REGISTRY.values() if law.id in wanted]

@@ -1,4 +1,4 @@
-"""What a conformance run tells a display: the laws that are being judged, and each verdict on a line."""
+"""Progress of a conformance run on a display: laws being judged, and one line for each verdict."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class _Run:
     def __init__(
         self, plan: Plan, workers: int, journal: Journal | None, hang_seconds: float, progress: Progress
     ) -> None:
-        self.plan, self.workers, self.laws = plan, workers, plan.selected
+        self.plan, self.workers, self.laws = plan, workers, plan.selected_laws
         self.journal, self.hang_seconds, self.progress = journal, hang_seconds, progress
         self.profile = plan.evidence
         self.groups: deque[int] = deque(range(self.profile.groups))

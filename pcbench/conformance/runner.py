@@ -110,7 +110,7 @@ def _serve(channel: _Channel) -> int:
 
 def _judge_group(channel: _Channel, session: Session, job: dict[str, Any]) -> None:
     group, outcomes = job["group"], dict(job["done"])
-    for law in session.plan.selected:
+    for law in session.plan.selected_laws:
         if law.id in outcomes:
             continue
         channel.send(event="law", law=law.id, group=group)

@@ -1,4 +1,4 @@
-"""One implementation, started, and judged law by law: what every run is made of, whoever asks for it.
+"""A session: start one implementation and judge it law by law, for every front end.
 
 A runner process judges the laws of one group of examples after another (`Session.judge`), and the coordinator merges
 what all runners found.  The pytest plugin, and `pcbench.check` with an object, judge whole laws here
@@ -57,8 +57,10 @@ def introduce(subject: Subject, plan: Plan) -> Introduction:
         manifest=plain_data(subject.manifest.to_json()),
         info=plain_data(getattr(subject.transport, "info", {}) or {}),
         offers=sorted(subject.offers),
-        missing={law.id: reason for law in plan.selected if (reason := law.not_applicable_reason(subject)) is not None},
-        unfit=unfit_problems(plan.selected, subject, plan.first),
+        missing={
+            law.id: reason for law in plan.selected_laws if (reason := law.not_applicable_reason(subject)) is not None
+        },
+        unfit=unfit_problems(plan.selected_laws, subject, plan.first),
     )
 
 
@@ -140,7 +142,7 @@ class Session:
         """
         if id not in self._verdicts:
             before = transitive_dependencies(id)
-            judged = {law.id: self._outcome(law.id) for law in self.plan.selected if law.id in before}
+            judged = {law.id: self._outcome(law.id) for law in self.plan.selected_laws if law.id in before}
             groups = range(self.plan.evidence.groups)
             # A law that is broken in one group blocks its dependants in all of them, so none is judged in vain.
             parts = [self.judge(REGISTRY[id], group, judged) for group in groups]
@@ -183,14 +185,14 @@ def merge_groups(plan: Plan, evidence: Mapping[tuple[str, int], Evidence]) -> li
     for (law, _), item in evidence.items():
         parts[law].append(item)
     verdicts = []
-    for law in plan.selected:
+    for law in plan.selected_laws:
         found = parts[law.id]
         verdict = merge(law.id, found, plan.evidence.needed_examples(law.ladder))
         if len(found) < plan.evidence.groups and verdict.outcome in ("pass", "inconclusive"):
             count = f"{len(found)} of {plan.evidence.groups} groups were judged" if found else ""
             verdict = Verdict(law=law.id, outcome="not-run", message=count)
         verdicts.append(verdict)
-    dependencies = {law.id: transitive_dependencies(law.id) & set(plan.laws) for law in plan.selected}
+    dependencies = {law.id: transitive_dependencies(law.id) & set(plan.laws) for law in plan.selected_laws}
     return known_failures.apply(block(verdicts, dependencies), plan.known)
 
 
@@ -218,7 +220,7 @@ def build_report(plan: Plan, about: Introduction, verdicts: Sequence[Verdict], *
         profile=plan.profile,
         seed=plan.seed,
         in_process=plan.in_process,
-        error_budget=budget() if any(law.estimates for law in plan.selected) else "",
+        error_budget=budget() if any(law.estimates for law in plan.selected_laws) else "",
         **header,
     )
     return Report(header=run, laws=law_texts(verdicts), verdicts=tuple(verdicts), known=plan.known)

@@ -1,1 +1,1 @@
-"""One virtual environment for each library under test: what goes in, and how it is made."""
+"""Virtual environments of the libraries under test: what they need, and how they are made."""

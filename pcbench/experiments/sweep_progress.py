@@ -1,4 +1,4 @@
-"""What a sweep tells a display: the points that are done, and for pipes some 25 lines with the time left."""
+"""Progress of a sweep on a display: points done, and for pipes some 25 lines with the time left."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pcbench.output.display import Display, clock
+from pcbench.output.display import Display, clock_text
 
 _LINES = 25
 
@@ -32,8 +32,8 @@ class SweepProgress:
             self._printed = self._done
             spent = time.monotonic() - self._began
             left = spent * (self._total - self._done) / (self._done - self._before)
-            tail = f", about {clock(left)} left" if self._done < self._total else ""
-            self._display.detail(f"[{self._done}/{self._total}] {text}; {clock(spent)}{tail}")
+            tail = f", about {clock_text(left)} left" if self._done < self._total else ""
+            self._display.detail(f"[{self._done}/{self._total}] {text}; {clock_text(spent)}{tail}")
 
 
 def _settings(point: Mapping[str, Any]) -> str:

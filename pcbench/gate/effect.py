@@ -81,15 +81,15 @@ def minimum_effect(plan: Plan, noise: float) -> float:
     if not math.isfinite(noise):
         return math.inf
 
-    def found(log_effect: float) -> bool:
+    def detects(log_effect: float) -> bool:
         return outcomes(plan, math.expm1(log_effect), noise)["regression"] >= POWER
 
     low, high = math.log1p(plan.ratio), math.log(LARGEST * (1 + plan.effect))
-    if not found(high):
+    if not detects(high):
         return math.inf
     for _ in range(14):
         middle = (low + high) / 2
-        low, high = (low, middle) if found(middle) else (middle, high)
+        low, high = (low, middle) if detects(middle) else (middle, high)
     return math.expm1(high)
 
 

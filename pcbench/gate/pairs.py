@@ -40,7 +40,7 @@ class _Task:
     failure: str = ""
 
 
-def compare(
+def compare_sides(
     measure: Measure,
     chosen: Chosen,
     plan: Plan,

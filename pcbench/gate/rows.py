@@ -23,8 +23,8 @@ class Task:
     r"""What one process does: one method of the protocol on one problem.
 
     **Arguments:** `method` of the protocol; `problem`, in which the activation is what is wished for and replaced by
-    one that the implementation claims (see `pcbench.worker.subject.fitted`); `divisor`, what a call's seconds are
-    divided by.
+    one that the implementation claims (see `pcbench.worker.subject.adapt_problem`); `divisor`, what the
+    seconds of a call are divided by.
     """
 
     name: str

@@ -122,7 +122,7 @@ def _speed(
         display.note(f"{name}: {row.outcome}, {row.why}")
     display.stage(f"interleaved pairs of processes ({len(open_.rows)} rows, {len(open_.tasks)} tasks)")
     number = count(1)
-    made = pairs.compare(
+    made = pairs.compare_sides(
         prepared, open_, settings.plan, seed=settings.seed, calibration=settings.calibration,
         tell=display.note, step=lambda text: display.show_current(0, f"{next(number)} processes, {text}"),
     )  # fmt: skip

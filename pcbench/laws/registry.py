@@ -1,4 +1,4 @@
-"""Choosing laws by id or pattern, following what they depend on, and telling sets of laws apart."""
+"""Choose laws by id or pattern, follow their dependencies, and identify a set of laws by a hash."""
 
 from __future__ import annotations
 

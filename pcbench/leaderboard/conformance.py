@@ -57,7 +57,9 @@ implementation = Narrowed
 '''
 
 
-def judge(entrant: Entrant, dtype: str, *, seed: int, laws: Sequence[str], display: Display, timeout: float) -> Report:
+def judge_entrant(
+    entrant: Entrant, dtype: str, *, seed: int, laws: Sequence[str], display: Display, timeout: float
+) -> Report:
     """The report of the laws on one implementation in one dtype, profile `smoke`.
 
     **Raises:** `KeyboardInterrupt` if the run was interrupted; a `PcbenchError` if the implementation does not start.

@@ -193,7 +193,7 @@ def _standing(
     if known is not None:
         return conformance.standing(entrant.name, dtype, known[1], settings.laws, known[0])
     try:
-        report = conformance.judge(
+        report = conformance.judge_entrant(
             entrant, dtype, seed=settings.seed, laws=settings.laws, display=display, timeout=settings.timeout
         )
     except PcbenchError as error:

@@ -1,4 +1,4 @@
-"""How a long command shows that it is alive: a live display on a terminal, plain lines in a pipe, nothing if asked."""
+"""Progress display of long commands: live on a terminal, plain lines in a pipe, or nothing."""
 
 from __future__ import annotations
 
@@ -135,12 +135,12 @@ class _Figures(ProgressColumn):
     def render(self, task: Task) -> Text:
         """All that is known of these."""
         count = "" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}"
-        left = "" if task.time_remaining is None else f", {clock(task.time_remaining)} left"
-        parts = (count, f"{clock(task.elapsed or 0.0)}{left}", printable(task.description))
+        left = "" if task.time_remaining is None else f", {clock_text(task.time_remaining)} left"
+        parts = (count, f"{clock_text(task.elapsed or 0.0)}{left}", printable(task.description))
         return Text("  ".join(part for part in parts if part))
 
 
-def clock(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
     """Minutes and seconds, with hours where there are any."""
     minutes, rest = divmod(int(seconds), 60)
     hours, rest_minutes = divmod(minutes, 60)

@@ -1,4 +1,4 @@
-"""Strict JSON, which any reader of any language accepts: what is not finite is text, and no value is left out."""
+"""Strict JSON that any reader accepts: numbers that are not finite become text, and no value is left out."""
 
 from __future__ import annotations
 

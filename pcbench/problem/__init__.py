@@ -1,1 +1,1 @@
-"""What is asked of an implementation, as data: arrays, networks, parameterisations and problems."""
+"""Test problems as data: arrays, networks, parameterisations and problems."""

@@ -1,4 +1,4 @@
-"""A problem as one word for a shell, `field=value,...`, written and read from the fields of its dataclass.
+"""Write and read a problem as one shell word, `field=value,...`.
 
 Fields that are at their default are left out, booleans are `true` and `false`, and a field may have a shorter name.
 """

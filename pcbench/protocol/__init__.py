@@ -1,1 +1,1 @@
-"""What a third party writes: an implementation with its manifest, and how it is found and loaded."""
+"""Protocol between pcbench and an implementation, its manifest, and how implementations are loaded."""

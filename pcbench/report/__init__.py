@@ -1,1 +1,1 @@
-"""What a run has found: evidence, verdicts, and reports in every form."""
+"""Results of a run: evidence, verdicts, and reports in every form."""

@@ -1,4 +1,4 @@
-"""What changed between two reports: verdicts, margins that grew, and laws that came or went."""
+"""Differences between two reports: verdicts, margins that grew, and laws that were added or removed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How one process is timed, and on which machine."""
+"""Timing of one process, and a description of the machine that it ran on."""

@@ -1,4 +1,4 @@
-"""What the machine says of itself, and on which of its processors the runners of a run are placed."""
+"""Description of this machine, and pinning of runner processes to its CPUs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def processor() -> str:
 
 
 def host(threads: int) -> dict[str, Any]:
-    """The machine, as far as it says; `threads` of the numerical libraries."""
+    """Description of the machine, as far as it can be read; `threads` of the numerical libraries."""
     return {"platform": platform.platform(), "cpu": processor(), "cpus": os.cpu_count(), "threads": threads}
 
 

@@ -1,1 +1,1 @@
-"""An implementation in a process of its own: the process, the frames exchanged with it, and its limits."""
+"""Worker processes: start one, exchange frames with it, and keep its limits."""

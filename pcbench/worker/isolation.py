@@ -1,4 +1,4 @@
-"""An implementation as a subject of the laws: where it runs, and how long its process lives."""
+"""Open an implementation for the laws: in which process it runs, and how long that process lives."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def place(tmp_path, monkeypatch):
 def test_nothing_that_conforms_is_code_1(place, monkeypatch):
     """If this fails, a run that may show nothing looks like a success."""
     bad = {"energy.matches-definition": "fail"}
-    monkeypatch.setattr(conformance, "judge", lambda entrant, dtype, **rest: report(bad, entrant.name))
+    monkeypatch.setattr(conformance, "judge_entrant", lambda entrant, dtype, **rest: report(bad, entrant.name))
     result = CliRunner().invoke(main, ["bench", "numpy", "--quick", "--output", "out"])
     assert result.exit_code == 1, result.output
     assert "nothing was measured: numpy in float64 did not conform" in result.output

@@ -34,7 +34,7 @@ class Fake:
 
 def compare(measure, *rows, **settings):
     plan = settings.pop("plan", Plan())
-    return pairs.compare(measure, choose_rows(*(rows or (Row(name="time", task="a"),))), plan, seed=3, **settings)
+    return pairs.compare_sides(measure, choose_rows(*(rows or (Row(name="time", task="a"),))), plan, seed=3, **settings)
 
 
 @pytest.mark.parametrize(

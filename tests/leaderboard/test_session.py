@@ -28,7 +28,7 @@ def all_conform(monkeypatch):
     def judge(entrant, dtype, **rest):
         return report(name=entrant.name, dtypes=(dtype,))
 
-    monkeypatch.setattr(conformance, "judge", judge)
+    monkeypatch.setattr(conformance, "judge_entrant", judge)
 
 
 def test_wrong_code_is_withheld_by_the_laws_themselves(place):

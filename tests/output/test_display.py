@@ -7,12 +7,12 @@ import pytest
 from rich.console import Console
 
 from pcbench.output.characters import printable
-from pcbench.output.display import Lines, Silent, Terminal, choose, clock
+from pcbench.output.display import Lines, Silent, Terminal, choose, clock_text
 
 NASTY = "\x1b[31m[bold]x[/bold] :smile: \x00y"
 
 
-def made(terminal, width=60, **settings):
+def make_console(terminal, width=60, **settings):
     stream = io.StringIO()
     environment = {"TERM": "xterm", **settings}
     console = Console(file=stream, width=width, force_terminal=terminal, legacy_windows=False, _environ=environment)
@@ -39,7 +39,7 @@ def use(display):
 
 def test_a_pipe_gets_every_line_whole_and_nothing_else():
     """Breaks if a log has control characters, broken lines, or lines for every movement of a bar."""
-    stream, console = made(terminal=False, width=20)
+    stream, console = make_console(terminal=False, width=20)
     use(choose(console))
     assert stream.getvalue().splitlines() == [
         "before anything", "== first", "one of three", "it is bad " * 12, "== second",
@@ -64,7 +64,7 @@ def test_lines_arrive_at_once():
 
 def test_a_terminal_shows_bars_and_keeps_notes():
     """Breaks if a stage or a note is lost, a detail is shown that only logs want, or the cursor does not come back."""
-    stream, console = made(terminal=True)
+    stream, console = make_console(terminal=True)
     use(choose(console))
     text = stream.getvalue()
     for shown in ("before anything", "== first", "== second", "1/3", "laws", "here", "elsewhere", "2/2"):
@@ -78,7 +78,7 @@ def test_a_terminal_shows_bars_and_keeps_notes():
 
 def test_nothing_is_left_of_a_bar():
     """Breaks if the screen fills with bars that are done."""
-    stream, console = made(terminal=True)
+    stream, console = make_console(terminal=True)
     display = choose(console)
     display.progress(1, 2, "laws")
     display.show_current(0, "here")
@@ -90,7 +90,7 @@ def test_nothing_is_left_of_a_bar():
 def test_times_are_those_of_the_stage(monkeypatch):
     """Breaks if the time left counts what an earlier run has done, or is told before anything can be known."""
     now = [100.0]
-    _, console = made(terminal=True)
+    _, console = make_console(terminal=True)
     console.get_time = lambda: now[0]
     display = Terminal(console)
 
@@ -113,7 +113,7 @@ def test_times_are_those_of_the_stage(monkeypatch):
 
 def test_narrow_terminals_lose_no_figure():
     """Breaks if what is told beside the bar is cut off where the terminal is narrow."""
-    stream, console = made(terminal=True, width=40)
+    stream, console = make_console(terminal=True, width=40)
     display = choose(console)
     counts = "15 pass, 3 not-applicable, 2 expected-failure, 1 fail"
     display.progress(21, 60, counts)
@@ -126,7 +126,7 @@ def test_narrow_terminals_lose_no_figure():
 @pytest.mark.parametrize("terminal", [True, False])
 def test_text_from_elsewhere_is_shown_as_it_is(terminal):
     """Breaks if a message of an implementation moves the cursor, colours the screen or is read as markup."""
-    stream, console = made(terminal=terminal)
+    stream, console = make_console(terminal=terminal)
     display = choose(console)
     display.note(NASTY)
     display.note(NASTY, "bold")
@@ -141,18 +141,18 @@ def test_text_from_elsewhere_is_shown_as_it_is(terminal):
 
 def test_silent_is_silent_and_a_terminal_without_a_cursor_gets_lines():
     """Breaks if --quiet is not, or an editor's terminal that cannot redraw shows nothing at all."""
-    stream, console = made(terminal=True)
+    stream, console = make_console(terminal=True)
     quiet = choose(console, quiet=True)
     assert isinstance(quiet, Silent)
     use(quiet)
     assert stream.getvalue() == ""
-    assert isinstance(choose(made(terminal=True, TERM="dumb")[1]), Lines)
+    assert isinstance(choose(make_console(terminal=True, TERM="dumb")[1]), Lines)
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (59.9, "0:59"), (61, "1:01"), (3661, "1:01:01")])
 def test_times_are_as_people_write_them(seconds, shown):
     """Breaks if two hours are told as 120 minutes."""
-    assert clock(seconds) == shown
+    assert clock_text(seconds) == shown
 
 
 def test_what_is_printable_stays():

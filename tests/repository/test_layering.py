@@ -73,7 +73,7 @@ STARTED_ELSEWHERE = (
 OLDEST = (3, 10)
 
 
-def loaded_with(names):
+def modules_loaded_with(names):
     """Every module of pcbench that running these loads, the packages around them included."""
     reached, todo = set(), list(names)
     while todo:
@@ -86,7 +86,7 @@ def loaded_with(names):
     return reached
 
 
-FOREIGN = sorted(loaded_with(STARTED_ELSEWHERE))
+FOREIGN = sorted(modules_loaded_with(STARTED_ELSEWHERE))
 
 
 def names_in(path):
@@ -189,7 +189,7 @@ def test_third_party_imports(name):
     assert third_party(MODULES[name]) <= allowed
 
 
-def loaded_by(statement):
+def modules_loaded_by(statement):
     code = f"import sys\n{statement}\nprint(' '.join(sorted({{m.split('.')[0] for m in sys.modules}})))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -210,7 +210,7 @@ def loaded_by(statement):
 )
 def test_what_an_import_loads(statement, forbidden):
     """If this fails, importing pcbench costs seconds, or fails where a library is not installed."""
-    assert not loaded_by(statement) & forbidden
+    assert not modules_loaded_by(statement) & forbidden
 
 
 # ---- foreign interpreters -------------------------------------------------------------------------------------------

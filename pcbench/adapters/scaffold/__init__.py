@@ -1,1 +1,1 @@
-"""The files that `pcbench new-adapter` writes."""
+"""Files that `pcbench new-adapter` writes."""

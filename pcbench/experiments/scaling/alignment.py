@@ -81,7 +81,7 @@ def _trace_excess(network: PCN) -> jax.Array:
     return jnp.sum(equilibrium_linear.jacobians(network) ** 2) / network.last.shape[0]
 
 
-def compare(
+def compare_network(
     network: Network, input: np.ndarray, target: np.ndarray, *, tolerance: float = 1e-16, max_evaluations: int = 1000
 ) -> Alignment:
     """The alignment of a multi-layer perceptron, at its exact equilibrium if it is linear, else at a certified one.

@@ -51,7 +51,7 @@ def measure_point(point: Point) -> list[Row]:
                 residual=residual,
                 seed=network_seed(point["seed"], width, depth, repeat),
             )
-            found = alignment.compare(problem.network(), data.input, data.target)
+            found = alignment.compare_network(problem.network(), data.input, data.target)
             rows.append(
                 {
                     "data": data.name,

@@ -50,7 +50,7 @@ def measure_point(point: Point) -> list[Row]:
     data = images.load(point["data"], batch=point["batch"], seed=point["seed"])
     rows = []
     for repeat in range(point["repeats"]):
-        found = alignment.compare(_problem(point, data, repeat).network(), data.input, data.target)
+        found = alignment.compare_network(_problem(point, data, repeat).network(), data.input, data.target)
         rows.append(
             {
                 "data": data.name,

@@ -1,1 +1,1 @@
-"""The speed of the reference beside that of its peers and of the machine."""
+"""Experiments on speed: the reference beside its peers and the machine's matrix products."""

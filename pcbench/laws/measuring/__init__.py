@@ -1,1 +1,1 @@
-"""How the laws measure: comparisons with allowances, certified equilibria, wide networks and statistics."""
+"""Measuring tools of the laws: comparisons, certified equilibria, wide networks and statistics."""

@@ -55,7 +55,7 @@ def test_alignment_of_a_linear_network_is_the_closed_form(residual, precision):
         input_dim=5, width=7, depth=4, output_dim=3, batch=6, residual=residual, output_precision=precision, seed=2
     )
     network, x, y = problem.network(), problem.input(), problem.target()
-    found = alignment.compare(network, x, y)
+    found = alignment.compare_network(network, x, y)
     loss, energy = precision * theory.loss(network, x, y), theory.equilibrium_energy(network, x, y)
     pc = flat(theory.equilibrium_weight_gradients(network, x, y))
     bp = flat(oracle.backprop_gradients(network, x, y))
@@ -83,8 +83,8 @@ def test_alignment_of_a_nonlinear_network_in_its_linear_regime(activation):
     linear = Problem(**sizes, data_scale=1e-5).network()
     scalings = (linear.scalings[0], *(slope * a for a in linear.scalings[1:]))
     twin = type(linear)(weights=linear.weights, scalings=scalings, skips=linear.skips)
-    found = alignment.compare(problem.network(), problem.input(), problem.target())
-    expected = alignment.compare(twin, problem.input(), problem.target())
+    found = alignment.compare_network(problem.network(), problem.input(), problem.target())
+    expected = alignment.compare_network(twin, problem.input(), problem.target())
     assert found.certified
     assert math.isnan(found.trace_excess)
     np.testing.assert_allclose(found.energy_excess, expected.energy_excess, rtol=accuracy)
@@ -153,7 +153,7 @@ def test_toy_task_during_training():
     problem = Problem(
         input_dim=40, width=8, depth=4, output_dim=1, batch=20, seed=network_seed(5, "toy", 8, 4, 1)
     )  # the second network
-    found = alignment.compare(problem.network(), x, y)
+    found = alignment.compare_network(problem.network(), x, y)
     np.testing.assert_allclose(
         [second["pc_loss"], second["energy"], second["gradient_error"], second["misalignment"]],
         [found.loss, found.energy, found.gradient_error, found.misalignment],
