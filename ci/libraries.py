@@ -63,16 +63,23 @@ def judge(adapter: str, workers: int | None) -> dict[str, Any]:
     return {"library": manifest["library"], "version": manifest["version"], "verdicts": verdicts}
 
 
+def new_versions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """A line for every adapter in `after` whose library has another version than in `before`."""
+    return [
+        f"{adapter}: {before[adapter]['library']} {before[adapter]['version']} -> {now['version']}"
+        for adapter, now in after.items()
+        if adapter in before and before[adapter]["version"] != now["version"]
+    ]
+
+
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """A line for every verdict and version of adapters in `after` that is not as in `before`."""
+    """A line for every verdict on adapters in `after` that is not as in `before`."""
     found = []
     for adapter, now in after.items():
         if adapter not in before:
             found.append(f"{adapter}: judged for the first time; `python ci/libraries.py --write` commits it")
             continue
         old = before[adapter]
-        if (old["library"], old["version"]) != (now["library"], now["version"]):
-            found.append(f"{adapter}: {old['library']} {old['version']} -> {now['library']} {now['version']}")
         for law in dict.fromkeys([*old["verdicts"], *now["verdicts"]]):
             a, b = (each["verdicts"].get(law, "not-applicable") for each in (old, now))
             if a != b:
@@ -113,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wrote {os.path.relpath(COMMITTED)}")
         return 0
     found = differences(before, after)
+    for line in new_versions(before, after):  # one that changes no verdict is news, and no failure
+        print(line)
     print("\n".join(found) or f"every verdict of {len(after)} adapters is as committed")
     return 1 if found else 0
 

@@ -140,7 +140,7 @@ class TorchPCN(TorchAdapter):
 
     def energy(self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities) -> float:
         """The sum over layers and batch."""
-        return float(sum(self.energies(self.case(network, input, target), self.tensors(activities))))
+        return float(self.layer_energies(network, input, target, activities).sum())
 
     def layer_energies(
         self, network: Network, input: np.ndarray, target: np.ndarray, activities: Activities
