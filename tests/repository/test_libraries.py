@@ -1,4 +1,4 @@
-"""The step that judges every library of the package index: what it makes of verdicts, and of libraries it cannot have."""
+"""The step that judges every library of the index: what it makes of verdicts, and of libraries it cannot have."""
 
 import importlib.util
 import json
