@@ -7,7 +7,8 @@ import importlib.util
 import os
 import sys
 import traceback
-from types import ModuleType
+from importlib.machinery import SourceFileLoader
+from types import CodeType, ModuleType
 from typing import Any
 
 from pcbench.errors import AdapterError, ManifestError, MissingLibraryError, PcbenchError, UsageError
@@ -122,7 +123,16 @@ def _file(path: str) -> ModuleType:
     directory = os.path.dirname(os.path.abspath(path))
     if directory not in sys.path:
         sys.path.append(directory)  # last: a file called torch.py must not hide the library of that name
+    if isinstance(spec.loader, SourceFileLoader):
+        spec.loader = _AsItIs(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling look their module up by name
     spec.loader.exec_module(module)
     return module
+
+
+class _AsItIs(SourceFileLoader):
+    """Compiles the file that is there: Python takes bytecode for fresh if the source has its size and its second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)

@@ -253,6 +253,16 @@ def test_files_that_fail_on_import_say_how(open_client, tmp_path):
         open_client(str(broken))
 
 
+def test_an_adapter_is_loaded_as_it_is_now(tmp_path, monkeypatch):
+    """If this fails, what was saved in the same second as the version before it is judged as that version."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    adapter = tmp_path / "adapter.py"
+    for name in ("first", "other"):
+        adapter.write_text(Path(FAULTS).read_text().replace('name="good"', f'name="{name}"'))
+        os.utime(adapter, (1e9, 1e9))
+        assert InProcess(f"{adapter}:Good").manifest.name == name
+
+
 def test_the_attribute_may_be_a_class_a_factory_or_an_instance(tmp_path, monkeypatch):
     """If this fails, one of the documented ways to name an implementation does not work."""
     for spec in (FAULTS, f"{FAULTS}:Good", f"{FAULTS}:instance"):
