@@ -23,10 +23,10 @@ class Twice(NumpyPCN):
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """The current directory, in which pcbench leaves nothing behind; Hypothesis and Python keep folders."""
+    """The current directory, in which pcbench leaves nothing behind; Hypothesis keeps a folder."""
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".py"] in ([], [".hypothesis"], ["__pycache__"])
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".py"] in ([], [".hypothesis"])
 
 
 def margins(report):

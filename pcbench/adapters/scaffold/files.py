@@ -66,7 +66,7 @@ jobs:
         with:
           python-version: "3.11" # or later
       - name: Install pcbench
-        run: python -m pip install "./pcbench-checkout[test]"
+        run: python -m pip install ./pcbench-checkout pytest pytest-xdist
       - name: Install the library # CHANGE if it takes more
         run: if [ -f pyproject.toml ] || [ -f setup.py ]; then python -m pip install .; fi
       - name: The laws, on problems that are new in every run
