@@ -15,7 +15,7 @@ from pcbench.cli.sweep_options import parse_choices
 from pcbench.errors import UsageError
 from pcbench.worker.limits import CALL_SECONDS
 
-_HELP = r"""
+_HELP = """
 \b
 Problems by default, all residual under mupc, each in both dtypes:
   linear-medium  linear, N=64, L=8, 32 samples

@@ -63,5 +63,6 @@ def test_the_help_lists_problems_and_exit_codes():
         assert name in text
     for problem in cases.PROBLEMS.values():
         assert f"N={problem.width}, L={problem.depth}, {problem.batch} samples" in text
+    assert "\\b" not in text
     for code in (0, 1, 2, 3, 130):
         assert f"\n    {code} " in text
