@@ -105,7 +105,7 @@ def _values(row: Row, pairs: list[tuple[Sample, Sample]]) -> tuple[list[float], 
     return [float(a[row.metric]) for a, _ in pairs], [float(b[row.metric]) for _, b in pairs]
 
 
-def _constrain_sharding(row: Row, task: _Task) -> float:
+def _same_side_spread(row: Row, task: _Task) -> float:
     """The spread of all pairs of the same side: of calibration, and of neighbours in the interleaved order."""
     a, b = _values(row, task.calibration)
     later = [(side, float(s[row.metric])) for side, s in task.order[2 * len(task.calibration) :]]
@@ -125,7 +125,7 @@ def _report_calibration(
     if constant(a, b) and a[0] == b[0]:
         tell(f"{row.name}: A/A is constant, {a[0]:g} {row.unit}; any difference of {row.floor:g} or more is seen")
         return
-    noise, plan = _constrain_sharding(row, task), plan.with_floor(float(np.median(a)), row.floor)
+    noise, plan = _same_side_spread(row, task), plan.with_floor(float(np.median(a)), row.floor)
     seen = effect.minimum_effect(plan, noise)
     shown = slowdown_text(seen, float(np.median(a)), row.unit)
     tell(
@@ -154,7 +154,7 @@ def _look(
         decision = decide(d, plan)
         if decision is Decision.UNDECIDED and not last:
             return
-        noise = _constrain_sharding(row, task)
+        noise = _same_side_spread(row, task)
         seen = effect.minimum_effect(plan, noise)
         noisy = decision is Decision.UNDECIDED and seen > plan.effect
         outcome = "noisy" if noisy else decision.value

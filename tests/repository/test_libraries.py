@@ -12,14 +12,20 @@ ROOT = Path(__file__).resolve().parents[2]
 OLD = {"a": {"library": "l", "version": "1", "verdicts": {"x.one": "pass", "x.two": "expected-failure"}}}
 
 
-@pytest.fixture
-def program(tmp_path, monkeypatch):
-    """`ci/libraries.py` with a committed file of its own."""
+def load_program():
+    """`ci/libraries.py`."""
     spec = importlib.util.spec_from_file_location("libraries", ROOT / "ci" / "libraries.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """The program with a committed file of its own."""
+    module = load_program()
     monkeypatch.setattr(module, "COMMITTED", tmp_path / "libraries.json")
     return module
 
@@ -67,11 +73,7 @@ def test_an_adapter_that_is_not_committed_fails_until_it_is_written(program, mon
 def test_every_library_of_the_index_has_committed_verdicts():
     """If this fails, an adapter of a library that anybody can install is judged by nobody."""
     committed = json.loads((ROOT / "ci" / "reports" / "libraries.json").read_text(encoding="utf-8"))
-    spec = importlib.util.spec_from_file_location("libraries", ROOT / "ci" / "libraries.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_program()
     served = [name for name, environment in ENVIRONMENTS.items() if not environment.source]
     assert set(committed) == {adapter for name in served for adapter in module.adapters_of(name)}
     assert all(found["verdicts"] for found in committed.values())
